@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * peer.c - peer slots: joining, beating, suspecting, reaping
+ *
+ * A slot goes FREE -> LIVE -> SUSPECT -> GONE -> FREE, by CAS on its one word. A
+ * silent peer is only suspect: a paused machine goes on writing when it wakes, so
+ * nothing of it is reused until somebody who knows says that it is GONE.
+ */
+#include "core.h"
+
+static u64 vine_with_state(u64 word, u32 state)
+{
+	return (word & ~0xffULL) | state;
+}
+
+bool vine_peer_live(struct vine_core *c, u32 slot, u32 inc)
+{
+	u64 word = vine_ld64_acquire(&vine_peer(c, slot)->word);
+
+	return VINE_PEER_INC(word) == inc && VINE_PEER_STATE(word) == VINE_PEER_LIVE;
+}
+
+bool vine_peer_current(struct vine_core *c, u32 slot, u32 inc)
+{
+	u64 word = vine_ld64_acquire(&vine_peer(c, slot)->word);
+
+	return VINE_PEER_INC(word) == inc && (VINE_PEER_STATE(word) == VINE_PEER_LIVE ||
+					      VINE_PEER_STATE(word) == VINE_PEER_SUSPECT);
+}
+
+/*
+ * Hand back all that a GONE peer had, then its slot. Everybody may, at the same
+ * time: each step names the incarnation, and the slot comes last. Its readiness
+ * words are not touched: a slow reaper would wipe its successor's.
+ */
+static void vine_reap(struct vine_core *c, u32 slot, u64 word)
+{
+	u32 inc = VINE_PEER_INC(word);
+
+	vine_service_reap(c, slot, inc);
+	vine_queue_reap(c, slot, inc);
+	vine_region_reap(c, slot, inc);
+	vine_cas64(&vine_peer(c, slot)->word, word, vine_with_state(word, VINE_PEER_FREE));
+}
+
+/* Declares the peer in @slot, last seen as @word, gone. */
+static void vine_bury(struct vine_core *c, u32 slot, u64 word)
+{
+	u32 inc = VINE_PEER_INC(word), tries;
+	u64 gone, now;
+
+	/* it may become suspect, or GONE, under our hands */
+	for (tries = 0; tries < 3; tries++) {
+		if (VINE_PEER_INC(word) != inc || VINE_PEER_STATE(word) == VINE_PEER_FREE)
+			return;
+		gone = vine_with_state(word, VINE_PEER_GONE);
+		now = vine_cas64(&vine_peer(c, slot)->word, word, gone);
+		if (now == word) {
+			vine_reap(c, slot, gone);
+			vine_ready_tables(c);
+			return;
+		}
+		word = now;
+	}
+}
+
+int vine_join(struct vine_core *c, u32 ivpos, u32 vectors, bool unique, u32 timeout_ticks)
+{
+	struct vine_wire_peer *p;
+	u32 slot, state, i;
+	u64 old, word = 0;
+
+	for (slot = 0; slot < VINE_MAX_PEERS; slot++) {
+		old = vine_ld64_acquire(&vine_peer(c, slot)->word);
+		state = VINE_PEER_STATE(old);
+		if (state == VINE_PEER_GONE)
+			vine_reap(c, slot, old);
+		else if (state != VINE_PEER_FREE && unique &&
+			 VINE_PEER_VECTORS(old) && VINE_PEER_IVPOS(old) == ivpos)
+			vine_bury(c, slot, old);
+	}
+	for (slot = 0; slot < VINE_MAX_PEERS; slot++) {
+		p = vine_peer(c, slot);
+		old = vine_ld64_acquire(&p->word);
+		if (VINE_PEER_STATE(old) != VINE_PEER_FREE)
+			continue;
+		word = VINE_PEER(vine_next(VINE_PEER_INC(old)), ivpos, vectors,
+				 VINE_PEER_LIVE);
+		if (vine_cas64(&p->word, old, word) == old)
+			break;
+	}
+	if (slot == VINE_MAX_PEERS)
+		return -EUSERS;
+	c->slot = slot;
+	c->word = word;
+	c->inc = VINE_PEER_INC(word);
+	c->vectors = vectors;
+	c->timeout_ticks = timeout_ticks;
+	/* what our predecessor was told; nobody talks to us yet */
+	for (i = 0; i < ARRAY_SIZE(p->vector); i++) {
+		u32 k;
+
+		for (k = 0; k < VINE_SUMMARIES; k++)
+			vine_st64(&p->vector[i].summary[k], 0);
+		c->drain_seq[i] = vine_ld64(&p->vector[i].drain_seq);
+	}
+	for (i = 0; i < VINE_LEAVES; i++)
+		vine_st64(&p->leaf[i], 0);
+	vine_mb();
+	return 0;
+}
+
+/* Is it still the segment that we joined? */
+static bool vine_same_segment(struct vine_core *c)
+{
+	struct vine_wire_header *h = vine_header(c);
+
+	return vine_ld64(&h->format) == c->geo.format &&
+		vine_ld64(&h->generation) == c->generation;
+}
+
+void vine_leave(struct vine_core *c)
+{
+	u64 word = vine_ld64(&vine_peer(c, c->slot)->word);
+
+	/*
+	 * Unless somebody said so before us, and perhaps gave the slot away; or the
+	 * segment was wiped, and a newcomer's word looks just like ours.
+	 */
+	if (vine_same_segment(c) && VINE_PEER_INC(word) == c->inc)
+		vine_bury(c, c->slot, word);
+}
+
+/* One look at another peer's slot. Has it changed? */
+static bool vine_watch(struct vine_core *c, u32 slot)
+{
+	struct vine_wire_peer *p = vine_peer(c, slot);
+	struct vine_seen *seen = &c->seen[slot];
+	u64 word = vine_ld64_acquire(&p->word);
+	u64 beat = vine_ld64(&p->beat);
+	bool changed = word != seen->word;
+
+	if (VINE_PEER_STATE(word) == VINE_PEER_LIVE) {
+		c->polled_peers |= !VINE_PEER_VECTORS(word);
+		if (changed || beat != seen->beat) {
+			seen->idle = 0;
+		} else if (++seen->idle >= c->timeout_ticks) {
+			u64 suspect = vine_with_state(word, VINE_PEER_SUSPECT);
+
+			if (vine_cas64(&p->word, word, suspect) == word) {
+				word = suspect;
+				changed = true;
+				vine_ready_tables(c);
+			}
+		}
+	} else if (VINE_PEER_STATE(word) == VINE_PEER_GONE) {
+		vine_reap(c, slot, word);
+	}
+	seen->word = word;
+	seen->beat = beat;
+	return changed;
+}
+
+unsigned int vine_tick(struct vine_core *c)
+{
+	struct vine_wire_peer *self = vine_peer(c, c->slot);
+	bool changed = false;
+	u32 slot;
+
+	if (vine_ld64(&self->word) != c->word || !vine_same_segment(c))
+		return VINE_TICK_FENCED;
+	vine_st64(&self->beat, vine_ld64(&self->beat) + 1);
+	c->polled_peers = false;
+	for (slot = 0; slot < VINE_MAX_PEERS; slot++)
+		if (slot != c->slot)
+			changed |= vine_watch(c, slot);
+	vine_queue_sweep(c);
+	vine_region_sweep(c);
+	return changed ? VINE_TICK_CHANGED : 0;
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * loopback.c - a device of kernel memory with itself as its only peer
+ */
+#include <linux/module.h>
+#include <linux/platform_device.h>
+#include <linux/vmalloc.h>
+
+#include "driver.h"
+
+static bool vine_loopback;
+module_param_named(loopback, vine_loopback, bool, 0444);
+MODULE_PARM_DESC(loopback, "make a device that connects this machine with itself");
+
+static unsigned int vine_loopback_mb = 64;
+module_param_named(loopback_mb, vine_loopback_mb, uint, 0444);
+MODULE_PARM_DESC(loopback_mb, "its memory in MiB (default 64)");
+
+static struct platform_device *vine_loopback_device;
+
+static unsigned long vine_loopback_pfn(struct vine_dev *vdev, pgoff_t page)
+{
+	return vmalloc_to_pfn(vdev->bus.base + (page << PAGE_SHIFT));
+}
+
+static void vine_loopback_doorbell(struct vine_dev *vdev, u32 ivposition, u32 vector)
+{
+	vine_dev_drain(vdev, vector);
+}
+
+static void vine_loopback_remove(void *arg)
+{
+	struct vine_dev *vdev = arg;
+
+	vine_dev_stop(vdev);
+	vine_dev_leave(vdev);
+	vfree(vdev->bus.base);
+	vine_dev_free(vdev);
+}
+
+static int vine_loopback_probe(struct platform_device *pdev)
+{
+	struct vine_dev *vdev;
+	int err;
+
+	vdev = vine_dev_alloc(&pdev->dev);
+	if (IS_ERR(vdev))
+		return PTR_ERR(vdev);
+	vdev->bus.kind = VINE_KIND_LOOPBACK;
+	vdev->bus.vectors = 1;
+	vdev->bus.pfn = vine_loopback_pfn;
+	vdev->bus.doorbell = vine_loopback_doorbell;
+	vdev->bus.size = (u64)vine_loopback_mb << 20;
+	vdev->bus.base = vzalloc(vdev->bus.size);
+	if (!vdev->bus.base) {
+		err = -ENOMEM;
+		goto free;
+	}
+	err = vine_dev_start(vdev);
+	if (err)
+		goto memory;
+	/* not .remove: what that returns differs between kernels */
+	return devm_add_action_or_reset(&pdev->dev, vine_loopback_remove, vdev);
+memory:
+	vfree(vdev->bus.base);
+free:
+	vine_dev_free(vdev);
+	return err;
+}
+
+static struct platform_driver vine_loopback_driver = {
+	.driver.name = "vine_loopback",
+	.probe = vine_loopback_probe,
+};
+
+int vine_loopback_init(void)
+{
+	int err;
+
+	if (!vine_loopback)
+		return 0;
+	err = platform_driver_register(&vine_loopback_driver);
+	if (err)
+		return err;
+	vine_loopback_device = platform_device_register_simple("vine_loopback",
+							       PLATFORM_DEVID_NONE, NULL, 0);
+	if (IS_ERR(vine_loopback_device)) {
+		platform_driver_unregister(&vine_loopback_driver);
+		return PTR_ERR(vine_loopback_device);
+	}
+	return 0;
+}
+
+void vine_loopback_exit(void)
+{
+	if (!vine_loopback)
+		return;
+	platform_device_unregister(vine_loopback_device);
+	platform_driver_unregister(&vine_loopback_driver);
+}
