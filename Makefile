@@ -48,3 +48,66 @@ module:
 modules_install: module
 	+$(MAKE) -C $(KDIR) M=$(MODULE_DIR) modules_install
 	$(if $(INSTALL_MOD_PATH),,depmod -a)
+
+# ---- user space ----
+
+.PHONY: lib tools install
+lib:
+	+$(MAKE) -s -C lib O=$(B)/lib
+
+tools: lib
+	+$(MAKE) -s -C tools/vine-server O=$(B)
+	+$(MAKE) -s -C tools/demo O=$(B)/demo
+
+install: lib tools
+	+$(MAKE) -s -C lib O=$(B)/lib install
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(B)/vine-server $(DESTDIR)$(PREFIX)/bin/
+
+PREFIX ?= /usr/local
+export PREFIX DESTDIR
+
+# ---- what the README names ----
+
+BUILD_DEPS := gcc g++ make libc6-dev libssl-dev zlib1g-dev rsync
+GUEST_DEPS := qemu-system-x86 busybox-static cpio kmod xz-utils zstd
+CHECK_DEPS := spin sparse perl patch python3
+
+.PHONY: deps-demo deps-check
+deps-demo:
+	@tools/deps $(BUILD_DEPS) $(GUEST_DEPS)
+
+deps-check:
+	@tools/deps $(BUILD_DEPS) $(GUEST_DEPS) $(CHECK_DEPS)
+
+# The module for a guest's kernel.
+.PHONY: guest-module
+guest-module:
+	@k=$$(tools/vm/kernel $(KERNEL)) && $(MAKE) -s module KDIR=$$k/build \
+		MODULE_DIR=$(B)/module-$(KERNEL) >$(B)/module-$(KERNEL).log 2>&1 || \
+		{ cat $(B)/module-$(KERNEL).log; exit 1; }
+
+.PHONY: demo
+demo: deps-demo
+	@mkdir -p $(B)
+	@$(MAKE) -s tools
+	@$(MAKE) -s guest-module
+	@tools/demo/run --kernel "$$(tools/vm/kernel $(KERNEL))" --modules $(B)/module-$(KERNEL) \
+		--server $(B)/vine-server --bin $(B)/demo --out $(B)/demo/out \
+		$(if $(INPUT),--input '$(INPUT)') $(if $(CORRUPT),--corrupt $(CORRUPT))
+
+.PHONY: check test check-debug models unit mutants lint
+check test: deps-check
+	@selftests/check
+
+check-debug: deps-check
+	@selftests/check --debug
+
+models: ; @tools/deps spin gcc && selftests/models/run -j $$(nproc)
+unit: ; @tools/deps gcc make && $(MAKE) -s -C selftests/unit O=$(B)/unit run
+mutants: deps-check ; @selftests/mutants/run
+lint: deps-check ; @selftests/check build
+
+.PHONY: clean
+clean:
+	rm -rf $(B)

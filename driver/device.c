@@ -80,7 +80,7 @@ static void vine_marked(void *arg, u32 leaf, u64 bits)
 	spin_unlock(&vdev->ready);
 	if (tidy)
 		schedule_work(&vdev->tidy);
-	vdev->poll_ns = VINE_POLL_MIN_NS;
+	WRITE_ONCE(vdev->poll_ns, VINE_POLL_MIN_NS);
 }
 
 /* Wakes everybody who waits for anything: peers, or the device, have changed. */
@@ -130,12 +130,6 @@ static void vine_ring(struct vine_core *core, u32 ivpos, u32 vector)
 	vdev->bus.doorbell(vdev, ivpos, vector);
 }
 
-/* Looks again soon: somebody works here whose news no interrupt brings. */
-void vine_poll_faster(struct vine_dev *vdev)
-{
-	WRITE_ONCE(vdev->poll_ns, VINE_POLL_MIN_NS);
-}
-
 /* An idle device polls less and less; anything that is marked resets that. */
 static enum hrtimer_restart vine_poll_timer(struct hrtimer *timer)
 {
@@ -167,13 +161,31 @@ static void vine_poll_if_needed(struct vine_dev *vdev)
 
 /* ---- joining and being fenced ---- */
 
-/* Under control. */
+/* Private memory for the geometry at hand: a wiped segment may come back larger. */
+static int vine_dev_size(struct vine_dev *vdev)
+{
+	u32 *chunk_use;
+
+	if (vdev->chunks_room >= vdev->geo.chunks)
+		return 0;
+	chunk_use = kvcalloc(vdev->geo.chunks, sizeof(*chunk_use), GFP_KERNEL);
+	if (!chunk_use)
+		return -ENOMEM;
+	kvfree(vdev->chunk_use);
+	vdev->chunk_use = chunk_use;
+	vdev->chunks_room = vdev->geo.chunks;
+	return 0;
+}
+
+/* Under control; nothing of an earlier session is in use. */
 static int vine_dev_join(struct vine_dev *vdev)
 {
 	unsigned int ticks = max(vine_peer_timeout_ms / VINE_TICK_MS, 2U);
 	int err;
 
 	err = vine_segment_open(vdev->bus.base, vdev->bus.size, &vdev->geo);
+	if (!err)
+		err = vine_dev_size(vdev);
 	if (err)
 		return err;
 	vine_core_init(vdev->core, vdev->bus.base, &vdev->geo, vdev->chunk_use,
@@ -386,18 +398,16 @@ int vine_dev_start(struct vine_dev *vdev)
 	int err;
 
 	vdev->memory_type = vine_memory_type(vdev->bus.base);
-	err = vine_segment_open(vdev->bus.base, vdev->bus.size, &vdev->geo);
-	if (err)
-		goto explain;
 	vdev->core = kvzalloc(sizeof(*vdev->core), GFP_KERNEL);
-	vdev->chunk_use = kvcalloc(vdev->geo.chunks, sizeof(*vdev->chunk_use), GFP_KERNEL);
-	if (!vdev->core || !vdev->chunk_use)
+	if (!vdev->core)
 		return -ENOMEM;
 	mutex_lock(&vdev->control);
 	err = vine_dev_join(vdev);
 	mutex_unlock(&vdev->control);
-	if (err)
-		goto explain;
+	if (err) {
+		vine_explain(vdev, err);
+		return err;
+	}
 	schedule_delayed_work(&vdev->tick, 0);
 	cdev_init(&vdev->cdev, &vine_node_fops);
 	vdev->cdev.owner = THIS_MODULE;
@@ -415,9 +425,6 @@ int vine_dev_start(struct vine_dev *vdev)
 	if (vdev->memory_type == VINE_MEMORY_UNCACHED)
 		dev_warn(&vdev->dev, "shared memory is mapped uncached and slow: its PCI window lies in an uncached range; give the VM UEFI firmware or a segment of 4 GiB, so that it lies above 4 GiB\n");
 	return 0;
-explain:
-	vine_explain(vdev, err);
-	return err;
 }
 
 /* No new call, no work, no timer; those who wait are woken with ENODEV. */
@@ -427,6 +434,7 @@ void vine_dev_stop(struct vine_dev *vdev)
 		cdev_device_del(&vdev->cdev, &vdev->dev);
 	mutex_lock(&vdev->control);
 	WRITE_ONCE(vdev->dead, true);
+	vdev->must_leave = vdev->joined;
 	vine_dev_quiesce(vdev);
 	mutex_unlock(&vdev->control);
 	cancel_delayed_work_sync(&vdev->tick);
@@ -439,7 +447,7 @@ void vine_dev_stop(struct vine_dev *vdev)
 void vine_dev_leave(struct vine_dev *vdev)
 {
 	mutex_lock(&vdev->control);
-	if (vdev->session)
+	if (vdev->must_leave)
 		vine_leave(vdev->core);
 	mutex_unlock(&vdev->control);
 	/* an interrupt may have scheduled it after vine_dev_stop() */

@@ -66,11 +66,13 @@ struct vine_dev {
 	struct srcu_struct srcu;
 	bool dead;		/* unplugged or unbound: for good */
 	bool joined;		/* we have a peer slot */
+	bool must_leave;	/* we had one when we were stopped */
 	u32 session;		/* counts joins: what was made in another is lost */
 
 	struct mutex control;	/* serialises the core; see core.h */
 	struct vine_core *core;
 	u32 *chunk_use;
+	u32 chunks_room;	/* of chunk_use */
 	struct vine_dev_vector vector[64];
 
 	spinlock_t ready;	/* protects the tables below */
@@ -121,7 +123,6 @@ void vine_dev_stop(struct vine_dev *vdev);
 void vine_dev_leave(struct vine_dev *vdev);
 void vine_dev_free(struct vine_dev *vdev);
 void vine_dev_drain(struct vine_dev *vdev, u32 vector);
-void vine_poll_faster(struct vine_dev *vdev);
 
 /* sparse cannot follow a section that begins in some cases only: hide it */
 static inline int vine_srcu_lock(struct vine_dev *vdev)

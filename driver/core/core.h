@@ -69,7 +69,7 @@ struct vine_seen {
 
 /* Doorbells sent: rung[v] is the drain_seq that the last one answered. */
 struct vine_rung {
-	vine_lock_t lock;
+	struct vine_lock lock;
 	u64 rung[64];
 };
 

@@ -27,9 +27,10 @@
 #include <asm/barrier.h>
 #include <asm/sync_bitops.h>
 
+/* The full barrier; each use names its pair. */
 static inline void vine_mb(void)
 {
-	virt_mb();
+	virt_mb();	/* see the caller */
 }
 
 static inline u64 vine_ld64(const __le64 *p)
@@ -39,7 +40,7 @@ static inline u64 vine_ld64(const __le64 *p)
 
 static inline u64 vine_ld64_acquire(const __le64 *p)
 {
-	return le64_to_cpu(virt_load_acquire(p));
+	return le64_to_cpu(virt_load_acquire(p));	/* see the caller */
 }
 
 static inline void vine_st64(__le64 *p, u64 v)
@@ -49,7 +50,7 @@ static inline void vine_st64(__le64 *p, u64 v)
 
 static inline void vine_st64_release(__le64 *p, u64 v)
 {
-	virt_store_release(p, cpu_to_le64(v));
+	virt_store_release(p, cpu_to_le64(v));	/* see the caller */
 }
 
 static inline u64 vine_xchg64(__le64 *p, u64 v)
@@ -80,7 +81,7 @@ static inline u32 vine_ld32(const __le32 *p)
 
 static inline u32 vine_ld32_acquire(const __le32 *p)
 {
-	return le32_to_cpu(virt_load_acquire(p));
+	return le32_to_cpu(virt_load_acquire(p));	/* see the caller */
 }
 
 static inline void vine_set_bit64(__le64 *p, unsigned int bit)
@@ -104,10 +105,13 @@ static inline u64 vine_random64(void)
 #define vine_nospec(i, n)	array_index_nospec(i, n)
 
 /* Private to one attachment; taken in process context only. */
-typedef spinlock_t vine_lock_t;
-#define vine_lock_init(l)	spin_lock_init(l)
-#define vine_lock(l)		spin_lock(l)
-#define vine_unlock(l)		spin_unlock(l)
+struct vine_lock {
+	spinlock_t lock;
+};
+
+#define vine_lock_init(l)	spin_lock_init(&(l)->lock)
+#define vine_lock(l)		spin_lock(&(l)->lock)
+#define vine_unlock(l)		spin_unlock(&(l)->lock)
 
 #else /* user space */
 
@@ -134,11 +138,7 @@ typedef int64_t s64;
 #define READ_ONCE(x)	__atomic_load_n(&(x), __ATOMIC_RELAXED)
 #define WRITE_ONCE(x, v)	__atomic_store_n(&(x), v, __ATOMIC_RELAXED)
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#ifndef min
-#define min(a, b)	((a) < (b) ? (a) : (b))
-#define max(a, b)	((a) > (b) ? (a) : (b))
-#endif
-#define ____cacheline_aligned	__attribute__((aligned(64)))
+#define min_t(type, a, b)	((type)(a) < (type)(b) ? (type)(a) : (type)(b))
 #define vine_nospec(i, n)	(i)
 
 static inline void vine_mb(void)
@@ -235,10 +235,13 @@ static inline u64 vine_random64(void)
 	return v;
 }
 
-typedef pthread_mutex_t vine_lock_t;
-#define vine_lock_init(l)	pthread_mutex_init(l, NULL)
-#define vine_lock(l)		pthread_mutex_lock(l)
-#define vine_unlock(l)		pthread_mutex_unlock(l)
+struct vine_lock {
+	pthread_mutex_t lock;
+};
+
+#define vine_lock_init(l)	pthread_mutex_init(&(l)->lock, NULL)
+#define vine_lock(l)		pthread_mutex_lock(&(l)->lock)
+#define vine_unlock(l)		pthread_mutex_unlock(&(l)->lock)
 
 #endif /* __KERNEL__ */
 

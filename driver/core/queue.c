@@ -42,8 +42,8 @@ static int vine_rings_get(struct vine_core *c, u32 bytes, u64 *region, u32 *slot
 	use = &c->use[VINE_REGION_INDEX(id)];
 	use->rings = true;
 	use->slot_bytes = bytes;
-	use->slots = (u32)min((u64)VINE_MAX_RING_SLOTS,
-			      ((u64)use->count << c->geo.shift) / bytes);
+	use->slots = min_t(u64, VINE_MAX_RING_SLOTS,
+			   ((u64)use->count << c->geo.shift) / bytes);
 	err = vine_region_publish(c, id);
 	if (err) {
 		vine_region_retire(c, id);

@@ -329,7 +329,7 @@ void vine_region_sweep(struct vine_core *c)
 
 	for (i = 0; i < VINE_MAX_REGIONS; i++)
 		vine_region_finish(c, i);
-	for (i = 0; i < min(c->geo.chunks, (u32)VINE_SWEEP_CHUNKS); i++) {
+	for (i = 0; i < min_t(u32, c->geo.chunks, VINE_SWEEP_CHUNKS); i++) {
 		at = c->sweep_at;
 		c->sweep_at = at + 1 < c->geo.chunks ? at + 1 : 0;
 		word = vine_chunk_word(c, at);

@@ -14,10 +14,22 @@ static u64 vine_service_ctl(struct vine_core *c, u32 gen, u32 state)
 	return VINE_CTL(gen, c->inc, c->slot, state);
 }
 
+/* Another offerer may be writing it: vine_service_read() then drops what this got. */
 static void vine_service_name(struct vine_wire_service *s, char *name)
 {
-	memcpy(name, s->name, VINE_NAME_SIZE);
-	name[VINE_NAME_SIZE - 1] = 0;
+	u32 i;
+
+	for (i = 0; i < VINE_NAME_SIZE - 1; i++)
+		name[i] = (char)READ_ONCE(s->name[i]);
+	name[i] = 0;
+}
+
+static void vine_service_set_name(struct vine_wire_service *s, const char *name)
+{
+	size_t i, n = strnlen(name, VINE_NAME_SIZE - 1);
+
+	for (i = 0; i < VINE_NAME_SIZE; i++)
+		WRITE_ONCE(s->name[i], i < n ? (u8)name[i] : 0);
 }
 
 bool vine_service_read(struct vine_core *c, u32 index, struct vine_service_seen *seen)
@@ -62,8 +74,7 @@ int vine_service_offer(struct vine_core *c, struct vine_listener *l, const char 
 		claim = vine_service_ctl(c, l->gen, VINE_SERVICE_CLAIM);
 		if (vine_cas64(&s->ctl, old, claim) != old)
 			continue;
-		memset(s->name, 0, VINE_NAME_SIZE);
-		memcpy(s->name, name, strnlen(name, VINE_NAME_SIZE - 1));
+		vine_service_set_name(s, name);
 		vine_st64(&s->type, type);
 		vine_cas64(&s->ctl, claim,
 			   vine_service_ctl(c, l->gen, VINE_SERVICE_LIVE));
