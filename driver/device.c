@@ -191,7 +191,7 @@ static int vine_dev_join(struct vine_dev *vdev)
 	vine_core_init(vdev->core, vdev->bus.base, &vdev->geo, vdev->chunk_use,
 		       &vdev->ops);
 	err = vine_join(vdev->core, vdev->bus.ivposition, vdev->bus.vectors,
-			vdev->bus.kind != VINE_KIND_PLAIN, ticks);
+			vdev->bus.unique, ticks);
 	if (err)
 		return err;
 	WRITE_ONCE(vdev->session, vdev->session + 1 ?: 1);

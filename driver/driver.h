@@ -39,6 +39,7 @@ struct vine_listener_file;
 struct vine_bus {
 	u32 kind;		/* VINE_KIND_* */
 	u32 ivposition;
+	bool unique;		/* nobody else alive can have that IVPosition */
 	u32 vectors;		/* with a working interrupt; 0: poll */
 	void *base;		/* the mapped segment */
 	u64 size;

@@ -48,6 +48,7 @@ static int vine_loopback_probe(struct platform_device *pdev)
 		return PTR_ERR(vdev);
 	vdev->bus.kind = VINE_KIND_LOOPBACK;
 	vdev->bus.vectors = 1;
+	vdev->bus.unique = true;
 	vdev->bus.pfn = vine_loopback_pfn;
 	vdev->bus.doorbell = vine_loopback_doorbell;
 	vdev->bus.size = (u64)vine_loopback_mb << 20;

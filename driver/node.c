@@ -58,6 +58,7 @@ static int vine_do_info(struct file *file, void *arg, struct vine_new *new)
 	struct vine_info *info = arg;
 	struct vine_core *core = vdev->core;
 	struct vine_usage usage;
+	u32 size = info->size;
 	int err, srcu;
 
 	if (info->flags)
@@ -67,7 +68,7 @@ static int vine_do_info(struct file *file, void *arg, struct vine_new *new)
 		return err;
 	vine_usage(core, &usage);
 	memset(info, 0, sizeof(*info));
-	info->size = sizeof(*info);
+	info->size = size;
 	info->segment_size = vdev->geo.size;
 	info->generation = core->generation;
 	info->chunk_size = 1ULL << vdev->geo.shift;

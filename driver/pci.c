@@ -184,6 +184,7 @@ static int vine_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	bus->doorbell = vine_pci_doorbell;
 	bus->ivposition = readl(vp->registers + IVSHMEM_IVPOSITION) & 0xffff;
 	bus->size = pci_resource_len(pdev, IVSHMEM_BAR_MEMORY);
+	bus->unique = pdev->msix_cap;
 	vp->memory = pci_resource_start(pdev, IVSHMEM_BAR_MEMORY);
 	bus->base = memremap(vp->memory, bus->size, MEMREMAP_WB);
 	if (!bus->base) {

@@ -306,11 +306,12 @@ int vine_do_attach(struct file *file, void *arg, struct vine_new *new)
 	err = vine_control_enter(vdev, qf->session, &srcu);
 	if (err)
 		goto put;
+	err = vine_queue_connected(qf);
 	if (rf->session != qf->session)
 		err = -ENOTCONN;
-	else if (READ_ONCE(qf->connected) && vine_queue_hung(&qf->queue))
+	else if (err == -ECONNREFUSED || (!err && vine_queue_hung(&qf->queue)))
 		err = -EPIPE;
-	else
+	else	/* before it is accepted, too: the server finds it then */
 		err = vine_attach(&qf->queue, rf->id);
 	a->id = rf->id;
 	vine_control_exit(vdev, srcu);

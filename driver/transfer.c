@@ -286,12 +286,18 @@ int vine_do_transfer(struct file *file, void *arg, struct vine_new *new)
 	struct vine_transfer *t = arg;
 	bool wait = t->deadline && !(file->f_flags & O_NONBLOCK);
 	u32 pushed = 0, pulled = 0;
-	int err = 0;
+	int err = 0, srcu;
 
 	if (t->flags)
 		return -EOPNOTSUPP;
 	if (t->reserved || t->pull_min > t->pull_count)
 		return -EINVAL;
+	if (!t->push_count && !t->pull_count) {
+		err = vine_enter(qf->vdev, qf->session, &srcu);
+		if (!err)
+			vine_exit(qf->vdev, srcu);
+		return err;
+	}
 	if (t->push_count)
 		err = vine_push(qf, t->push, t->push_count, &pushed);
 	/* what keeps us from pushing need not keep us from pulling; a bad call does */

@@ -284,7 +284,7 @@ static inline u64 vine_chunk_offset(const struct vine_core *c, u32 chunk)
 }
 
 /* For peer.c: reaping and sweeping. */
-void vine_region_reap(struct vine_core *core, u32 slot, u32 inc);
+void vine_region_reap(struct vine_core *core);
 void vine_region_sweep(struct vine_core *core);
 
 /* ---- service.c ---- */
@@ -321,7 +321,8 @@ bool vine_service_read(struct vine_core *core, u32 index,
 /* True when a connection may wait. Moves the shared backlog to .pending. [control] */
 bool vine_service_waiting(struct vine_core *core, struct vine_listener *listener);
 
-void vine_service_reap(struct vine_core *core, u32 slot, u32 inc);
+/* Frees the services of those who are GONE. */
+void vine_service_sweep(struct vine_core *core);
 
 /* ---- queue.c ---- */
 
@@ -386,8 +387,7 @@ int vine_attach(struct vine_queue *queue, u64 id);
 /* Server: hold a region attached to this queue. As vine_region_import(). [control] */
 int vine_import(struct vine_queue *queue, u64 id);
 
-void vine_queue_reap(struct vine_core *core, u32 slot, u32 inc);
-/* Recycle what both sides have closed. */
+/* Recycles what both sides have closed. [control] */
 void vine_queue_sweep(struct vine_core *core);
 
 #endif /* VINE_CORE_H */

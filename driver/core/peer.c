@@ -15,31 +15,32 @@ static u64 vine_with_state(u64 word, u32 state)
 
 bool vine_peer_live(struct vine_core *c, u32 slot, u32 inc)
 {
-	u64 word = vine_ld64_acquire(&vine_peer(c, slot)->word);
+	u64 word = vine_ld64_acquire(&vine_peer(c, slot % VINE_MAX_PEERS)->word);
 
-	return VINE_PEER_INC(word) == inc && VINE_PEER_STATE(word) == VINE_PEER_LIVE;
+	return slot < VINE_MAX_PEERS && VINE_PEER_INC(word) == inc &&
+		VINE_PEER_STATE(word) == VINE_PEER_LIVE;
 }
 
 bool vine_peer_current(struct vine_core *c, u32 slot, u32 inc)
 {
-	u64 word = vine_ld64_acquire(&vine_peer(c, slot)->word);
+	u64 word = vine_ld64_acquire(&vine_peer(c, slot % VINE_MAX_PEERS)->word);
 
-	return VINE_PEER_INC(word) == inc && (VINE_PEER_STATE(word) == VINE_PEER_LIVE ||
-					      VINE_PEER_STATE(word) == VINE_PEER_SUSPECT);
+	return slot < VINE_MAX_PEERS && VINE_PEER_INC(word) == inc &&
+		(VINE_PEER_STATE(word) == VINE_PEER_LIVE ||
+		 VINE_PEER_STATE(word) == VINE_PEER_SUSPECT);
 }
 
 /*
- * Hand back all that a GONE peer had, then its slot. Everybody may, at the same
- * time: each step names the incarnation, and the slot comes last. Its readiness
+ * Hand back all that a GONE peer had (and whatever else belongs to nobody), then its
+ * slot. Everybody may, at the same time: each step names the incarnation, and the
+ * slot comes last. Its readiness
  * words are not touched: a slow reaper would wipe its successor's.
  */
 static void vine_reap(struct vine_core *c, u32 slot, u64 word)
 {
-	u32 inc = VINE_PEER_INC(word);
-
-	vine_service_reap(c, slot, inc);
-	vine_queue_reap(c, slot, inc);
-	vine_region_reap(c, slot, inc);
+	vine_service_sweep(c);
+	vine_queue_sweep(c);
+	vine_region_reap(c);
 	vine_cas64(&vine_peer(c, slot)->word, word, vine_with_state(word, VINE_PEER_FREE));
 }
 
@@ -76,7 +77,7 @@ int vine_join(struct vine_core *c, u32 ivpos, u32 vectors, bool unique, u32 time
 		if (state == VINE_PEER_GONE)
 			vine_reap(c, slot, old);
 		else if (state != VINE_PEER_FREE && unique &&
-			 VINE_PEER_VECTORS(old) && VINE_PEER_IVPOS(old) == ivpos)
+			 old & VINE_PEER_UNIQUE && VINE_PEER_IVPOS(old) == ivpos)
 			vine_bury(c, slot, old);
 	}
 	for (slot = 0; slot < VINE_MAX_PEERS; slot++) {
@@ -85,7 +86,7 @@ int vine_join(struct vine_core *c, u32 ivpos, u32 vectors, bool unique, u32 time
 		if (VINE_PEER_STATE(old) != VINE_PEER_FREE)
 			continue;
 		word = VINE_PEER(vine_next(VINE_PEER_INC(old)), ivpos, vectors,
-				 VINE_PEER_LIVE);
+				 VINE_PEER_LIVE) | (unique ? VINE_PEER_UNIQUE : 0);
 		if (vine_cas64(&p->word, old, word) == old)
 			break;
 	}
@@ -174,6 +175,7 @@ unsigned int vine_tick(struct vine_core *c)
 	for (slot = 0; slot < VINE_MAX_PEERS; slot++)
 		if (slot != c->slot)
 			changed |= vine_watch(c, slot);
+	vine_service_sweep(c);
 	vine_queue_sweep(c);
 	vine_region_sweep(c);
 	return changed ? VINE_TICK_CHANGED : 0;

@@ -88,8 +88,7 @@ static void vine_rings_set(struct vine_queue *q, u64 offset, u32 depth)
 static bool vine_side_done(struct vine_core *c, const __le64 *closed, u32 gen,
 			   u32 slot, u32 inc)
 {
-	return vine_ld64_acquire(closed) == gen || slot >= VINE_MAX_PEERS ||
-		!vine_peer_current(c, slot, inc);
+	return vine_ld64_acquire(closed) == gen || !vine_peer_current(c, slot, inc);
 }
 
 /* Frees entry @index if nobody can use it any more. Anybody may. */
@@ -136,22 +135,6 @@ void vine_queue_sweep(struct vine_core *c)
 		vine_queue_finish(c, i);
 		if (c->closing && c->own_queue[i].closing)
 			vine_own_reclaim(c, i);
-	}
-}
-
-void vine_queue_reap(struct vine_core *c, u32 slot, u32 inc)
-{
-	struct vine_wire_queue *e;
-	u64 ctl, server;
-	u32 i;
-
-	for (i = 0; i < VINE_MAX_QUEUES; i++) {
-		e = vine_queue_entry(c, i);
-		ctl = vine_ld64_acquire(&e->ctl);
-		server = vine_ld64(&e->server);
-		if ((VINE_CTL_SLOT(ctl) == slot && VINE_CTL_INC(ctl) == inc) ||
-		    (VINE_SERVER_SLOT(server) == slot && VINE_SERVER_INC(server) == inc))
-			vine_queue_finish(c, i);
 	}
 }
 

@@ -46,9 +46,10 @@ static u32 vine_extent(struct vine_core *c, struct vine_wire_region *r, u32 *fir
 	return count;
 }
 
-/* Does a peer that may still write hold the region? Drops what the dead held. */
+/* Does a peer that may still write hold the region? Drops all that the dead held. */
 static bool vine_region_held(struct vine_core *c, struct vine_wire_region *r)
 {
+	bool held = false;
 	u32 i, inc;
 
 	for (i = 0; i < VINE_MAX_PEERS; i++) {
@@ -57,13 +58,30 @@ static bool vine_region_held(struct vine_core *c, struct vine_wire_region *r)
 		if (!inc)
 			continue;
 		if (vine_peer_current(c, i, inc))
-			return true;
-		vine_cas32(&r->hold[i], inc, 0);
+			held = true;
+		else
+			vine_cas32(&r->hold[i], inc, 0);
 	}
-	return false;
+	return held;
 }
 
-/* Frees region @index if it is DYING and nobody holds it. Anybody may. */
+/* The region dies, if it is @ctl still. */
+static void vine_region_kill(struct vine_core *c, u32 index, u64 ctl)
+{
+	vine_cas64(&vine_region_entry(c, index)->ctl, ctl,
+		   (ctl & ~0xffULL) | VINE_REGION_DYING);
+}
+
+/* Is it in use by an owner that can use it no more? */
+static bool vine_region_orphan(struct vine_core *c, u64 ctl)
+{
+	u32 state = VINE_CTL_STATE(ctl);
+
+	return state != VINE_REGION_FREE && state != VINE_REGION_DYING &&
+		!vine_peer_current(c, VINE_CTL_SLOT(ctl), VINE_CTL_INC(ctl));
+}
+
+/* Frees region @index if it is DYING, or its owner GONE, and nobody holds it. */
 static void vine_region_finish(struct vine_core *c, u32 index)
 {
 	struct vine_wire_region *r = vine_region_entry(c, index);
@@ -71,9 +89,12 @@ static void vine_region_finish(struct vine_core *c, u32 index)
 	u64 id = vine_id_of(index, ctl);
 	u32 i, first, count;
 
-	if (VINE_CTL_STATE(ctl) != VINE_REGION_DYING)
-		return;
-	if (vine_region_held(c, r))
+	if (vine_region_orphan(c, ctl)) {
+		vine_region_kill(c, index, ctl);
+		ctl = vine_ld64_acquire(&r->ctl);
+		id = vine_id_of(index, ctl);
+	}
+	if (VINE_CTL_STATE(ctl) != VINE_REGION_DYING || vine_region_held(c, r))
 		return;
 	count = vine_extent(c, r, &first);
 	for (i = 0; i < count; i++)
@@ -85,13 +106,6 @@ static void vine_hold_drop(struct vine_core *c, u32 index, u32 slot, u32 inc)
 {
 	vine_cas32(&vine_region_entry(c, index)->hold[slot], inc, 0);
 	vine_region_finish(c, index);
-}
-
-/* The region dies, if it is @ctl still. */
-static void vine_region_kill(struct vine_core *c, u32 index, u64 ctl)
-{
-	vine_cas64(&vine_region_entry(c, index)->ctl, ctl,
-		   (ctl & ~0xffULL) | VINE_REGION_DYING);
 }
 
 static void vine_use_set(struct vine_core *c, u64 id, u32 first, u32 count, bool own)
@@ -264,10 +278,10 @@ int vine_region_import(struct vine_core *c, u64 id, u32 slot, u32 inc, bool ring
 	if (index >= VINE_MAX_REGIONS || id != VINE_REGION_ID(VINE_REGION_GEN(id), index))
 		return -ENOENT;
 	r = vine_region_entry(c, index);
+	if (vine_ld64_acquire(&r->ctl) != live)
+		return -ENOENT;
 	use = vine_use_of(c, id);
 	if (use) {
-		if (vine_ld64_acquire(&r->ctl) != live)
-			return -ENOENT;
 		if (use->rings != rings)
 			return -EBADE;
 		use->refs++;
@@ -298,23 +312,14 @@ void vine_region_put(struct vine_core *c, u64 id)
 		vine_use_put(c, use);
 }
 
-void vine_region_reap(struct vine_core *c, u32 slot, u32 inc)
+/* What the GONE own dies, and what they hold they let go, LIVE regions too. */
+void vine_region_reap(struct vine_core *c)
 {
-	struct vine_wire_region *r;
-	u32 i, state;
-	u64 ctl;
+	u32 i;
 
 	for (i = 0; i < VINE_MAX_REGIONS; i++) {
-		r = vine_region_entry(c, i);
-		ctl = vine_ld64_acquire(&r->ctl);
-		state = VINE_CTL_STATE(ctl);
-		if (VINE_CTL_SLOT(ctl) == slot && VINE_CTL_INC(ctl) == inc &&
-		    (state == VINE_REGION_CLAIM || state == VINE_REGION_LIVE))
-			vine_region_kill(c, i, ctl);
-		if (vine_ld32(&r->hold[slot]) == inc)
-			vine_hold_drop(c, i, slot, inc);
-		else
-			vine_region_finish(c, i);
+		vine_region_held(c, vine_region_entry(c, i));
+		vine_region_finish(c, i);
 	}
 }
 

@@ -126,7 +126,7 @@ void vine_service_withdraw(struct vine_core *c, struct vine_listener *l)
 	vine_ready_tables(c);
 }
 
-void vine_service_reap(struct vine_core *c, u32 slot, u32 inc)
+void vine_service_sweep(struct vine_core *c)
 {
 	struct vine_wire_service *s;
 	u64 ctl;
@@ -136,7 +136,7 @@ void vine_service_reap(struct vine_core *c, u32 slot, u32 inc)
 		s = vine_service(c, i);
 		ctl = vine_ld64_acquire(&s->ctl);
 		if (VINE_CTL_STATE(ctl) != VINE_SERVICE_FREE &&
-		    VINE_CTL_SLOT(ctl) == slot && VINE_CTL_INC(ctl) == inc)
+		    !vine_peer_current(c, VINE_CTL_SLOT(ctl), VINE_CTL_INC(ctl)))
 			vine_cas64(&s->ctl, ctl, VINE_CTL(VINE_CTL_GEN(ctl), 0, 0,
 							  VINE_SERVICE_FREE));
 	}

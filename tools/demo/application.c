@@ -231,16 +231,18 @@ static int take_reply(struct stream *s, const struct vine_msg *msg)
 	return 0;
 }
 
-/* Waits for a reply, and takes all that are there. */
-static int take_replies(struct stream *s)
+/* Takes all replies that are there; if @wait, at least one. */
+static int take_replies(struct stream *s, bool wait)
 {
+	int ms = wait ? s->options->timeout * 1000 : 0;
 	struct vine_msg msgs[SLOTS];
 	int n;
 
 	do
-		n = vine_pull(s->queue, msgs, SLOTS, 1,
-			      vine_deadline_ms(s->options->timeout * 1000));
+		n = vine_pull(s->queue, msgs, SLOTS, wait, vine_deadline_ms(ms));
 	while (n == -EINTR);
+	if (n == -EAGAIN && !wait)
+		return 0;
 	if (n == -ETIMEDOUT)
 		return fail(s, "no reply came in %u seconds", s->options->timeout);
 	if (n == -EPIPE)
@@ -256,13 +258,14 @@ static int take_replies(struct stream *s)
 static int work(struct stream *s)
 {
 	uint64_t begin = now();
+	bool more;
 
 	while (s->written < s->tasks) {
-		while (s->given < s->tasks && s->given - s->written < SLOTS &&
-		       s->in_flight < s->options->in_flight)
-			if (give(s))
-				return -1;
-		if (take_replies(s))
+		more = s->given < s->tasks && s->given - s->written < SLOTS &&
+			s->in_flight < s->options->in_flight;
+		if (more && give(s))
+			return -1;
+		if (take_replies(s, !more))
 			return -1;
 		/* Replies may come in any order; results are written in that of the file. */
 		while (s->written < s->given && !s->slots[s->written % SLOTS].in_flight)

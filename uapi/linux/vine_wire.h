@@ -66,9 +66,10 @@ struct vine_wire_header {
 	 (__u64)(shift) << 32 | (__u64)(chunks) << 40)
 
 /*
- * Peer slot word: {incarnation:32, IVPosition:16, vectors:6, -:2, state:8}.
+ * Peer slot word: {incarnation:32, IVPosition:16, -:1, unique:1, vectors:6, state:8}.
  * @vectors is the number of MSI-X vectors that this peer serves; 0 means that
- * it has none, polls, and cannot ring. @beat is counted up by the owner only.
+ * it has none, polls, and cannot ring. VINE_PEER_UNIQUE: no other living machine can
+ * have this IVPosition (ivshmem-plain devices all read 0). @beat is counted up by the owner only.
  */
 #define VINE_PEER_FREE		0
 #define VINE_PEER_LIVE		1
@@ -79,6 +80,7 @@ struct vine_wire_header {
 #define VINE_PEER_VECTORS(w)	((__u32)((w) >> 8 & 0x3f))
 #define VINE_PEER_IVPOS(w)	((__u32)((w) >> 16 & 0xffff))
 #define VINE_PEER_INC(w)	((__u32)((w) >> 32))
+#define VINE_PEER_UNIQUE	(1ULL << 14)
 #define VINE_PEER(inc, ivpos, vectors, state)			\
 	((__u64)(state) | (__u64)(vectors) << 8 |		\
 	 (__u64)(ivpos) << 16 | (__u64)(inc) << 32)
