@@ -44,7 +44,7 @@ bool vine_control_enter_release(struct vine_dev *vdev, u32 session, int *srcu)
 
 static void vine_wake_listener(struct vine_listener_file *lf)
 {
-	WRITE_ONCE(lf->news, true);
+	WRITE_ONCE(lf->news, lf->news + 1);	/* under vdev->ready */
 	wake_up_all(&lf->wait);
 }
 
@@ -58,6 +58,7 @@ static void vine_marked(void *arg, u32 leaf, u64 bits)
 	u32 i, side;
 
 	if (leaf >= VINE_LEAF_TABLES) {
+		WRITE_ONCE(vdev->tables_news, true);
 		schedule_work(&vdev->tidy);
 		return;
 	}
@@ -109,10 +110,10 @@ void vine_dev_drain(struct vine_dev *vdev, u32 vector)
 {
 	unsigned long flags;
 
-	spin_lock_irqsave(&vdev->vector[vector].lock, flags);
-	if (READ_ONCE(vdev->joined))
+	spin_lock_irqsave(&vdev->vector[vector], flags);
+	if (smp_load_acquire(&vdev->joined))	/* pairs with vine_dev_join() */
 		vine_drain(vdev->core, vector, vine_marked, vdev);
-	spin_unlock_irqrestore(&vdev->vector[vector].lock, flags);
+	spin_unlock_irqrestore(&vdev->vector[vector], flags);
 }
 
 static void vine_drain_all(struct vine_dev *vdev)
@@ -194,8 +195,7 @@ static int vine_dev_join(struct vine_dev *vdev)
 			vdev->bus.unique, ticks);
 	if (err)
 		return err;
-	WRITE_ONCE(vdev->session, vdev->session + 1 ?: 1);
-	WRITE_ONCE(vdev->joined, true);
+	smp_store_release(&vdev->joined, true);	/* the core and the session are ready */
 	vine_drain_all(vdev);
 	return 0;
 }
@@ -206,11 +206,12 @@ static void vine_dev_quiesce(struct vine_dev *vdev)
 	unsigned long flags;
 	u32 v;
 
+	WRITE_ONCE(vdev->session, vdev->session + 1 ?: 1);
 	WRITE_ONCE(vdev->joined, false);
 	synchronize_srcu(&vdev->srcu);
 	for (v = 0; v < ARRAY_SIZE(vdev->vector); v++) {
-		spin_lock_irqsave(&vdev->vector[v].lock, flags);
-		spin_unlock_irqrestore(&vdev->vector[v].lock, flags);
+		spin_lock_irqsave(&vdev->vector[v], flags);
+		spin_unlock_irqrestore(&vdev->vector[v], flags);
 	}
 	unmap_mapping_range(vdev->inode->i_mapping, 0, 0, 1);
 	vine_wake_all(vdev);
@@ -232,7 +233,8 @@ static void vine_forget_all(struct vine_dev *vdev)
  */
 static void vine_dev_fence(struct vine_dev *vdev)
 {
-	dev_warn(&vdev->dev, "taken for dead by its peers: all queues fail, joining anew\n");
+	dev_warn_ratelimited(&vdev->dev,
+			     "taken for dead by its peers: all queues fail, joining anew\n");
 	vine_dev_quiesce(vdev);
 	vine_forget_all(vdev);
 	vine_leave(vdev->core);
@@ -276,7 +278,8 @@ static void vine_tidy_work(struct work_struct *work)
 	mutex_lock(&vdev->control);
 	if (!vdev->dead && vdev->joined) {
 		vine_queue_sweep(vdev->core);
-		vine_wake_all(vdev);
+		if (xchg(&vdev->tables_news, false))
+			vine_wake_all(vdev);
 	}
 	mutex_unlock(&vdev->control);
 }
@@ -321,7 +324,8 @@ struct vine_dev *vine_dev_alloc(struct device *parent)
 	mutex_init(&vdev->control);
 	spin_lock_init(&vdev->ready);
 	for (v = 0; v < ARRAY_SIZE(vdev->vector); v++)
-		spin_lock_init(&vdev->vector[v].lock);
+		spin_lock_init(&vdev->vector[v]);
+	vdev->session = 1;
 	init_waitqueue_head(&vdev->tables);
 	INIT_DELAYED_WORK(&vdev->tick, vine_tick_work);
 	INIT_WORK(&vdev->tidy, vine_tidy_work);
@@ -450,6 +454,4 @@ void vine_dev_leave(struct vine_dev *vdev)
 	if (vdev->must_leave)
 		vine_leave(vdev->core);
 	mutex_unlock(&vdev->control);
-	/* an interrupt may have scheduled it after vine_dev_stop() */
-	cancel_work_sync(&vdev->tidy);
 }

@@ -11,7 +11,9 @@
  *                         waiting for a lock above. Tearing down forbids, then
  *                         synchronises.
  *   queue->tx, ->rx       spinlocks: the core's ring state
- *   vector lock           spinlock, irqs off: the core's drain of one vector
+ *   core's rung lock      spinlock: doorbells to one peer
+ *   vector lock           spinlock, irqs off: the core's drain of one vector; inside
+ *                         the rung lock on loopback
  *   vdev->ready           spinlock, irqs off: who is to be woken
  */
 #ifndef VINE_DRIVER_H
@@ -50,10 +52,6 @@ struct vine_bus {
 	void *priv;
 };
 
-struct vine_dev_vector {
-	spinlock_t lock;	/* one drain at a time */
-};
-
 struct vine_dev {
 	struct device dev;
 	struct cdev cdev;
@@ -68,19 +66,20 @@ struct vine_dev {
 	bool dead;		/* unplugged or unbound: for good */
 	bool joined;		/* we have a peer slot */
 	bool must_leave;	/* we had one when we were stopped */
-	u32 session;		/* counts joins: what was made in another is lost */
+	u32 session;		/* counts quiesces: what was made before is lost */
 
 	struct mutex control;	/* serialises the core; see core.h */
 	struct vine_core *core;
 	u32 *chunk_use;
 	u32 chunks_room;	/* of chunk_use */
-	struct vine_dev_vector vector[64];
+	spinlock_t vector[64];	/* one drain of each at a time */
 
 	spinlock_t ready;	/* protects the tables below */
 	struct vine_queue_file *queues[2][VINE_MAX_QUEUES];
 	struct vine_listener_file *listeners[VINE_MAX_SERVICES];
 	wait_queue_head_t tables;	/* services or peers changed */
 	unsigned int tables_seq;
+	bool tables_news;	/* marked: everybody is to be woken */
 
 	struct delayed_work tick;
 	struct work_struct tidy;
@@ -94,7 +93,7 @@ struct vine_listener_file {
 	u32 session;
 	struct vine_listener listener;
 	wait_queue_head_t wait;
-	bool news;		/* marked since the last look */
+	unsigned int news;	/* counts marks */
 };
 
 struct vine_queue_file {
@@ -154,7 +153,7 @@ static inline int vine_enter(struct vine_dev *vdev, u32 session, int *srcu)
 	*srcu = vine_srcu_lock(vdev);
 	if (READ_ONCE(vdev->dead))
 		err = -ENODEV;
-	else if (!READ_ONCE(vdev->joined) ||
+	else if (!smp_load_acquire(&vdev->joined) ||	/* pairs with vine_dev_join() */
 		 (session != VINE_SESSION_ANY && session != READ_ONCE(vdev->session)))
 		err = -ENOTCONN;
 	else
@@ -241,6 +240,7 @@ extern const struct file_operations vine_region_fops;
 
 /* Client: has the server accepted? 0, -EINPROGRESS, -ECONNREFUSED, -EIO; entered. */
 int vine_queue_connected(struct vine_queue_file *qf);
+void vine_queue_break(struct vine_queue_file *qf);
 int vine_queue_readable(struct vine_queue_file *qf);
 int vine_queue_writable(struct vine_queue_file *qf);
 

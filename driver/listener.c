@@ -59,9 +59,9 @@ static __poll_t vine_listener_poll(struct file *file, poll_table *wait)
 	return waiting ? EPOLLIN | EPOLLRDNORM : 0;
 }
 
-static bool vine_listener_news(struct vine_listener_file *lf)
+static bool vine_listener_news(struct vine_listener_file *lf, unsigned int seen)
 {
-	return READ_ONCE(lf->news) || READ_ONCE(lf->vdev->dead) ||
+	return READ_ONCE(lf->news) != seen || READ_ONCE(lf->vdev->dead) ||
 		READ_ONCE(lf->vdev->session) != lf->session;
 }
 
@@ -71,7 +71,6 @@ static int vine_try_accept(struct vine_listener_file *lf, struct vine_queue_file
 	struct vine_dev *vdev = lf->vdev;
 	int err, srcu;
 
-	WRITE_ONCE(lf->news, false);
 	err = vine_control_enter(vdev, lf->session, &srcu);
 	if (err)
 		return err;
@@ -88,6 +87,7 @@ static int vine_do_accept(struct file *file, void *arg, struct vine_new *new)
 	struct vine_accept *a = arg;
 	bool wait = a->deadline && !(file->f_flags & O_NONBLOCK);
 	struct vine_queue_file *qf;
+	unsigned int seen;
 	int err;
 
 	if (a->flags & ~VINE_NONBLOCK)
@@ -102,8 +102,12 @@ static int vine_do_accept(struct file *file, void *arg, struct vine_new *new)
 		vine_queue_free(qf);
 		return err;
 	}
-	while ((err = vine_try_accept(lf, qf)) == -EAGAIN && wait) {
-		err = vine_wait_until(lf->wait, vine_listener_news(lf), a->deadline);
+	for (;;) {
+		seen = READ_ONCE(lf->news);	/* before the look */
+		err = vine_try_accept(lf, qf);
+		if (err != -EAGAIN || !wait)
+			break;
+		err = vine_wait_until(lf->wait, vine_listener_news(lf, seen), a->deadline);
 		if (err)
 			break;
 	}

@@ -120,26 +120,27 @@ static bool vine_pci_self_test(struct vine_pci *vp, u32 ivposition)
 }
 
 /* The interrupts, if they work; the device is polled if they do not. */
-static int vine_pci_setup_irqs(struct pci_dev *pdev, struct vine_pci *vp)
+static void vine_pci_setup_irqs(struct pci_dev *pdev, struct vine_pci *vp)
 {
 	struct vine_bus *bus = &vp->vdev->bus;
 	int err;
 
 	bus->kind = VINE_KIND_PLAIN;
 	if (!pdev->msix_cap)
-		return 0;
+		return;
 	err = vine_pci_request_irqs(pdev, vp);
-	if (err)
-		return err;
+	if (err) {
+		dev_warn(&pdev->dev, "cannot get interrupts (%d): polling instead\n", err);
+		return;
+	}
 	if (!vine_pci_self_test(vp, bus->ivposition)) {
 		dev_warn(&pdev->dev, "no interrupt came in %u ms: polling instead; is the ivshmem server alive, and does it give as many vectors as the device has?\n",
 			 VINE_SELF_TEST_MS);
 		vine_pci_free_irqs(pdev, vp);
-		return 0;
+		return;
 	}
 	bus->kind = VINE_KIND_DOORBELL;
 	bus->vectors = vp->requested;
-	return 0;
 }
 
 static int vine_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
@@ -193,9 +194,7 @@ static int vine_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		goto free;
 	}
 	pci_set_master(pdev);
-	err = vine_pci_setup_irqs(pdev, vp);
-	if (err)
-		goto unmap;
+	vine_pci_setup_irqs(pdev, vp);
 	err = vine_dev_start(vdev);
 	if (err)
 		goto irqs;
@@ -203,7 +202,6 @@ static int vine_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	return 0;
 irqs:
 	vine_pci_free_irqs(pdev, vp);
-unmap:
 	pci_clear_master(pdev);
 	memunmap(bus->base);
 free:

@@ -86,10 +86,19 @@ int vine_queue_connected(struct vine_queue_file *qf)
 	return err;
 }
 
+/* The other side did the impossible. Whoever waits for it is told. */
+void vine_queue_break(struct vine_queue_file *qf)
+{
+	if (READ_ONCE(qf->queue.broken))
+		return;
+	WRITE_ONCE(qf->queue.broken, true);
+	wake_up_all(&qf->wait);
+}
+
 static int vine_queue_check(struct vine_queue_file *qf, int ret)
 {
 	if (ret < 0)
-		WRITE_ONCE(qf->queue.broken, true);
+		vine_queue_break(qf);
 	return ret;
 }
 

@@ -6,6 +6,7 @@
  * the segment is held while user memory is touched. A pulled message leaves the
  * ring only when it has reached the user.
  */
+#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 
 #include "driver.h"
@@ -50,7 +51,7 @@ static int vine_push_cells(struct vine_queue_file *qf, const struct vine_cell *c
 	tell = i && vine_ring_pushed(&q->tx);
 	spin_unlock(&qf->tx);
 	if (space < 0) {
-		WRITE_ONCE(q->broken, true);
+		vine_queue_break(qf);
 		err = i ? 0 : -EIO;
 	}
 	if (tell)
@@ -109,8 +110,9 @@ static int vine_push(struct vine_queue_file *qf, u64 user, u32 n, u32 *done)
 			err = -EAGAIN;
 			break;
 		}
-		if (signal_pending(current))
+		if (fatal_signal_pending(current))
 			break;
+		cond_resched();
 	}
 	mutex_unlock(&qf->push);
 	return err;
@@ -142,7 +144,7 @@ static int vine_peek_cells(struct vine_queue_file *qf, struct vine_cell *cells, 
 	}
 	spin_unlock(&qf->rx);
 	if (ret < 0)
-		WRITE_ONCE(q->broken, true);
+		vine_queue_break(qf);
 	if (i)
 		err = i;
 	else if (READ_ONCE(q->broken))
@@ -227,8 +229,9 @@ static int vine_pull(struct vine_queue_file *qf, u64 user, u32 n, u32 *done)
 			err = -EFAULT;
 			break;
 		}
-		if (signal_pending(current))
+		if (fatal_signal_pending(current))
 			break;
+		cond_resched();
 	}
 	if (*done != before)
 		vine_publish_consumed(qf);
@@ -244,7 +247,8 @@ static bool vine_pull_ready(struct vine_queue_file *qf)
 
 	if (vine_enter(qf->vdev, qf->session, &srcu))
 		return true;
-	ready = vine_queue_readable(qf) || vine_queue_hung(&qf->queue);
+	ready = vine_queue_readable(qf) || READ_ONCE(qf->queue.broken) ||
+		vine_queue_hung(&qf->queue);
 	vine_exit(qf->vdev, srcu);
 	return ready;
 }
@@ -262,15 +266,14 @@ static int vine_pull_min(struct vine_queue_file *qf, const struct vine_transfer 
 		err = vine_pull(qf, t->pull, t->pull_count, pulled);
 		if (err != -EAGAIN)
 			return err;
-		if (signal_pending(current))
-			return -ERESTARTSYS;
-		if (*pulled >= t->pull_min || !wait) {
+		if (*pulled >= t->pull_min || !wait || signal_pending(current)) {
 			/* leave it armed, for an edge-triggered poll */
+			err = signal_pending(current) ? -ERESTARTSYS : -EAGAIN;
 			if (ready && *pulled == before)
-				return -EAGAIN;
+				return err;
 			ready = vine_pull_ready(qf);
 			if (!ready)
-				return -EAGAIN;
+				return err;
 			continue;
 		}
 		err = vine_wait_until(qf->wait, vine_pull_ready(qf), t->deadline);

@@ -22,6 +22,7 @@
 #include <linux/vine_wire.h>
 
 struct vine_core;
+struct vine_queue;
 
 /* Where things lie; from the first word of the segment alone. */
 struct vine_geometry {
@@ -45,7 +46,8 @@ struct vine_use {
 	u64 id;			/* 0: not in use */
 	u32 refs;		/* local users: the owner and every import */
 	u32 first, count;	/* chunks */
-	bool own;
+	u32 slot, inc;		/* whose it is */
+	bool own;		/* ours */
 	bool rings;		/* holds rings: never mapped by a process */
 	/* own ring regions only: pairs of rings of slot_bytes each, packed */
 	u32 slot_bytes;
@@ -59,6 +61,9 @@ struct vine_own_queue {
 	u16 region;		/* where its rings are: region index and slot */
 	u8 ring_slot;
 	bool closing;		/* our side is closed, the other may still write */
+	bool served;		/* by ourselves: the server's side is open here too */
+	u64 rings;		/* as in the entry */
+	struct vine_queue *client;	/* while our side is open */
 };
 
 /* What this peer knows of another. */
@@ -83,6 +88,7 @@ struct vine_core {
 	u32 timeout_ticks;
 	u32 sweep_at;		/* the next chunk to sweep */
 	u32 closing;		/* own queues with .closing set */
+	u32 budget;		/* chunks that may still be freed in this pass */
 	bool polled_peers;	/* a living peer has no interrupts */
 	u32 *chunk_use;		/* per chunk: index + 1 of the region we use it in */
 	u64 drain_seq[64];
@@ -229,7 +235,7 @@ bool vine_peer_current(struct vine_core *core, u32 slot, u32 inc);
  */
 void vine_ready_mark(struct vine_core *core, u32 slot, u32 leaf, u32 bit);
 
-/* Tell every other living peer to look at the tables. */
+/* Tell every living peer, ourselves too, to look at the tables. */
 void vine_ready_tables(struct vine_core *core);
 
 typedef void (*vine_ready_fn)(void *arg, u32 leaf, u64 bits);

@@ -6,7 +6,7 @@
  * this one. A kernel that booted with one CPU strips the lock prefix from
  * cmpxchg() and set_bit() and turns smp_mb() into barrier(); virt_*(), xchg() and
  * sync_*() keep theirs (asm-generic/barrier.h, arch/x86/include/asm/alternative.h).
- * Every read-modify-write here is a full barrier.
+ * A read-modify-write that takes place is a full barrier.
  */
 #ifndef VINE_CORE_ENV_H
 #define VINE_CORE_ENV_H

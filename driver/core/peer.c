@@ -31,7 +31,7 @@ bool vine_peer_current(struct vine_core *c, u32 slot, u32 inc)
 }
 
 /*
- * Hand back all that a GONE peer had (and whatever else belongs to nobody), then its
+ * Hands back all that a GONE peer had (and whatever else belongs to nobody), then its
  * slot. Everybody may, at the same time: each step names the incarnation, and the
  * slot comes last. Its readiness
  * words are not touched: a slow reaper would wipe its successor's.
@@ -71,6 +71,7 @@ int vine_join(struct vine_core *c, u32 ivpos, u32 vectors, bool unique, u32 time
 	u32 slot, state, i;
 	u64 old, word = 0;
 
+	c->budget = c->geo.chunks;
 	for (slot = 0; slot < VINE_MAX_PEERS; slot++) {
 		old = vine_ld64_acquire(&vine_peer(c, slot)->word);
 		state = VINE_PEER_STATE(old);
@@ -170,6 +171,7 @@ unsigned int vine_tick(struct vine_core *c)
 
 	if (vine_ld64(&self->word) != c->word || !vine_same_segment(c))
 		return VINE_TICK_FENCED;
+	c->budget = c->geo.chunks;
 	vine_st64(&self->beat, vine_ld64(&self->beat) + 1);
 	c->polled_peers = false;
 	for (slot = 0; slot < VINE_MAX_PEERS; slot++)

@@ -113,17 +113,18 @@ static void vine_queue_finish(struct vine_core *c, u32 index)
 	vine_cas64(&e->ctl, ctl, VINE_CTL(gen, 0, 0, VINE_QUEUE_FREE));
 }
 
-/* Our entry @index: is it FREE, so that its rings can be used again? */
+/* Our entry @index, closed here: is it FREE, so that its rings can be used again? */
 static void vine_own_reclaim(struct vine_core *c, u32 index)
 {
 	struct vine_own_queue *own = &c->own_queue[index];
 	u64 ctl = vine_ld64_acquire(&vine_queue_entry(c, index)->ctl);
 
-	if (VINE_CTL_STATE(ctl) != VINE_QUEUE_FREE && VINE_CTL_GEN(ctl) == own->gen)
+	/* what we serve ourselves we know to be in use, whatever the entry says */
+	if (!own->closing || own->served ||
+	    (VINE_CTL_STATE(ctl) != VINE_QUEUE_FREE && VINE_CTL_GEN(ctl) == own->gen))
 		return;
 	vine_rings_put(c, own->region, own->ring_slot);
-	own->gen = 0;
-	own->closing = false;
+	memset(own, 0, sizeof(*own));
 	c->closing--;
 }
 
@@ -133,7 +134,7 @@ void vine_queue_sweep(struct vine_core *c)
 
 	for (i = 0; i < VINE_MAX_QUEUES; i++) {
 		vine_queue_finish(c, i);
-		if (c->closing && c->own_queue[i].closing)
+		if (c->closing)
 			vine_own_reclaim(c, i);
 	}
 }
@@ -168,6 +169,7 @@ int vine_connect(struct vine_core *c, struct vine_queue *q,
 		 const struct vine_service_seen *service, u32 depth)
 {
 	struct vine_wire_service *s = vine_service(c, service->index);
+	struct vine_own_queue *own;
 	struct vine_wire_queue *e;
 	u32 ring_slot, bytes, i;
 	u64 region, offset;
@@ -191,18 +193,21 @@ int vine_connect(struct vine_core *c, struct vine_queue *q,
 			   VINE_CTL(q->gen, 0, 0, VINE_QUEUE_FREE));
 		return err;
 	}
-	c->own_queue[q->index].gen = q->gen;
-	c->own_queue[q->index].region = (u16)VINE_REGION_INDEX(region);
-	c->own_queue[q->index].ring_slot = (u8)ring_slot;
 	q->region = region;
 	offset = (u64)ring_slot * bytes;
+	own = &c->own_queue[q->index];
+	own->gen = q->gen;
+	own->region = (u16)VINE_REGION_INDEX(region);
+	own->ring_slot = (u8)ring_slot;
+	own->rings = VINE_RINGS(vine_lowest_bit(depth), offset);
+	own->client = q;
 	vine_rings_set(q, vine_chunk_offset(c, vine_region_use(c, region)->first) + offset,
 		       depth);
 	memset(q->tx.ring, 0, bytes);	/* the submission ring comes first */
 	vine_st64(&e->server, VINE_SERVER(service->gen, service->inc, service->slot,
 					  service->index));
 	vine_st64(&e->region, region);
-	vine_st64(&e->rings, VINE_RINGS(vine_lowest_bit(depth), offset));
+	vine_st64(&e->rings, own->rings);
 	for (i = 0; i < VINE_MAX_ATTACH; i++)
 		vine_st64(&e->attach[i], 0);
 	if (vine_cas64(&e->ctl, vine_client_ctl(q, VINE_QUEUE_CLAIM),
@@ -275,6 +280,17 @@ int vine_attach(struct vine_queue *q, u64 id)
 /* ---- the server ---- */
 
 /*
+ * Our own entry of this index, if @q is our connection to ourselves. An entry in the
+ * segment that merely says so would give away what other processes here own.
+ */
+static struct vine_own_queue *vine_own_peer(const struct vine_queue *q)
+{
+	struct vine_own_queue *own = &q->core->own_queue[q->index];
+
+	return q->slot == q->core->slot && own->gen == q->gen ? own : NULL;
+}
+
+/*
  * Takes queue @index if it asks for this service. -EAGAIN: it does not, or its
  * client was faster with its cancel.
  */
@@ -284,6 +300,7 @@ static int vine_accept_one(struct vine_core *c, struct vine_listener *l,
 	struct vine_wire_queue *e = vine_queue_entry(c, index);
 	u64 ctl = vine_ld64_acquire(&e->ctl), region, rings, offset;
 	const struct vine_use *use;
+	struct vine_own_queue *own;
 	u32 shift;
 	int err;
 
@@ -301,6 +318,11 @@ static int vine_accept_one(struct vine_core *c, struct vine_listener *l,
 	q->service = l->index;
 	region = vine_ld64(&e->region);
 	rings = vine_ld64(&e->rings);
+	own = vine_own_peer(q);
+	if (q->slot == c->slot && (!own || !own->client || own->served ||
+				   own->rings != rings ||
+				   c->use[own->region].id != region))
+		goto refuse;
 	/* hold first: once we have accepted, the rings are ours to write */
 	err = vine_region_import(c, region, q->slot, q->inc, true);
 	if (err)
@@ -315,6 +337,8 @@ static int vine_accept_one(struct vine_core *c, struct vine_listener *l,
 	vine_rings_set(q, vine_chunk_offset(c, use->first) + offset, 1U << shift);
 	q->region = region;
 	if (vine_cas64(&e->ctl, ctl, (ctl & ~0xffULL) | VINE_QUEUE_ACCEPTED) == ctl) {
+		if (own)
+			own->served = true;
 		vine_queue_notify(q);
 		return 0;
 	}
@@ -346,13 +370,20 @@ int vine_accept(struct vine_core *c, struct vine_listener *l, struct vine_queue 
 int vine_import(struct vine_queue *q, u64 id)
 {
 	struct vine_wire_queue *e = vine_queue_entry(q->core, q->index);
+	struct vine_own_queue *own = vine_own_peer(q);
+	u64 attached;
 	u32 i;
 
 	if (q->side != VINE_SIDE_SERVER)
 		return -EINVAL;
-	for (i = 0; i < VINE_MAX_ATTACH; i++)
-		if (id && vine_ld64_acquire(&e->attach[i]) == id)
+	for (i = 0; i < VINE_MAX_ATTACH; i++) {
+		if (q->slot != q->core->slot)
+			attached = vine_ld64_acquire(&e->attach[i]);
+		else
+			attached = own && own->client ? own->client->attach[i] : 0;
+		if (id && attached == id)
 			return vine_region_import(q->core, id, q->slot, q->inc, false);
+	}
 	return -ENOENT;
 }
 
@@ -383,6 +414,7 @@ void vine_close(struct vine_queue *q)
 {
 	struct vine_core *c = q->core;
 	struct vine_wire_queue *e = vine_queue_entry(c, q->index);
+	struct vine_own_queue *own = &c->own_queue[q->index];
 	bool client = q->side == VINE_SIDE_CLIENT;
 
 	if (client)
@@ -392,10 +424,14 @@ void vine_close(struct vine_queue *q)
 	vine_queue_finish(c, q->index);
 	vine_queue_notify(q);
 	if (client) {
-		c->own_queue[q->index].closing = true;
+		own->client = NULL;
+		own->closing = true;
 		c->closing++;
-		vine_own_reclaim(c, q->index);
 	} else {
 		vine_region_put(c, q->region);
+		own = vine_own_peer(q);
+		if (own)
+			own->served = false;
 	}
+	vine_own_reclaim(c, q->index);
 }

@@ -97,18 +97,24 @@ static void vine_region_finish(struct vine_core *c, u32 index)
 	if (VINE_CTL_STATE(ctl) != VINE_REGION_DYING || vine_region_held(c, r))
 		return;
 	count = vine_extent(c, r, &first);
+	if (count > c->budget)
+		return;		/* extents that overlap are lies; another time */
+	c->budget -= count;
 	for (i = 0; i < count; i++)
-		vine_cas64(vine_chunk_word(c, first + i), id, 0);
+		if (vine_ld64(vine_chunk_word(c, first + i)) == id)
+			vine_cas64(vine_chunk_word(c, first + i), id, 0);
 	vine_cas64(&r->ctl, ctl, VINE_CTL(VINE_CTL_GEN(ctl), 0, 0, VINE_REGION_FREE));
 }
 
 static void vine_hold_drop(struct vine_core *c, u32 index, u32 slot, u32 inc)
 {
 	vine_cas32(&vine_region_entry(c, index)->hold[slot], inc, 0);
+	c->budget = c->geo.chunks;
 	vine_region_finish(c, index);
 }
 
-static void vine_use_set(struct vine_core *c, u64 id, u32 first, u32 count, bool own)
+static void vine_use_set(struct vine_core *c, u64 id, u32 first, u32 count, u32 slot,
+			 u32 inc)
 {
 	struct vine_use *use = &c->use[VINE_REGION_INDEX(id)];
 	u32 i;
@@ -118,7 +124,9 @@ static void vine_use_set(struct vine_core *c, u64 id, u32 first, u32 count, bool
 	use->refs = 1;
 	use->first = first;
 	use->count = count;
-	use->own = own;
+	use->slot = slot;
+	use->inc = inc;
+	use->own = slot == c->slot;
 	for (i = 0; i < count; i++)
 		c->chunk_use[first + i] = VINE_REGION_INDEX(id) + 1;
 }
@@ -221,7 +229,7 @@ int vine_region_claim(struct vine_core *c, u64 bytes, u64 *id)
 	for (tries = 0; tries < 2; tries++) {
 		if (vine_claim_run(c, index, *id, (u32)count, &first)) {
 			vine_st64(&vine_region_entry(c, index)->bytes, bytes);
-			vine_use_set(c, *id, first, (u32)count, true);
+			vine_use_set(c, *id, first, (u32)count, c->slot, c->inc);
 			return 0;
 		}
 	}
@@ -253,6 +261,12 @@ void vine_region_retire(struct vine_core *c, u64 id)
 	vine_use_put(c, use);
 }
 
+/* More than the deepest pair of rings takes is no honest ring region. */
+static u32 vine_most_ring_chunks(const struct vine_core *c)
+{
+	return (u32)(2 * VINE_RING_BYTES(VINE_MAX_DEPTH) >> c->geo.shift) + 1;
+}
+
 /* Are the chunks really @id's, and none of them in other use here? */
 static int vine_check_chunks(struct vine_core *c, u64 id, u32 first, u32 count)
 {
@@ -282,7 +296,8 @@ int vine_region_import(struct vine_core *c, u64 id, u32 slot, u32 inc, bool ring
 		return -ENOENT;
 	use = vine_use_of(c, id);
 	if (use) {
-		if (use->rings != rings)
+		/* the owner as we know it, not as the segment says now */
+		if (use->slot != slot || use->inc != inc || use->rings != rings)
 			return -EBADE;
 		use->refs++;
 		return 0;
@@ -293,9 +308,12 @@ int vine_region_import(struct vine_core *c, u64 id, u32 slot, u32 inc, bool ring
 	/* the CAS is the full barrier: a finisher sees our hold, or we see DYING */
 	if (vine_ld64_acquire(&r->ctl) == live) {
 		count = vine_extent(c, r, &first);
-		err = vine_check_chunks(c, id, first, count);
+		if (rings && count > vine_most_ring_chunks(c))
+			err = -EBADE;
+		else
+			err = vine_check_chunks(c, id, first, count);
 		if (!err) {
-			vine_use_set(c, id, first, count, false);
+			vine_use_set(c, id, first, count, slot, inc);
 			c->use[index].rings = rings;
 			return 0;
 		}

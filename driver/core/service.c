@@ -2,9 +2,9 @@
 /*
  * service.c - services and their backlogs
  *
- * A service goes FREE -> CLAIM -> LIVE -> FREE. A client that has set its backlog
- * bit looks again whether the service is LIVE; a server that withdraws looks at
- * the backlog after it is FREE. Each access is a read-modify-write or has a full
+ * A service goes FREE -> CLAIM -> LIVE -> CLAIM -> FREE. A client that has set its
+ * backlog bit looks again whether the service is LIVE; a server that withdraws looks
+ * at the backlog when it is LIVE no more. Each access is a read-modify-write or has a full
  * barrier before it, so one of them sees the other.
  */
 #include "core.h"
@@ -115,14 +115,17 @@ static void vine_service_refuse(struct vine_core *c, struct vine_listener *l, u3
 void vine_service_withdraw(struct vine_core *c, struct vine_listener *l)
 {
 	u64 live = vine_service_ctl(c, l->gen, VINE_SERVICE_LIVE);
+	u64 claim = vine_service_ctl(c, l->gen, VINE_SERVICE_CLAIM);
+	__le64 *ctl = &vine_service(c, l->index)->ctl;
 	u32 i;
 
-	vine_cas64(&vine_service(c, l->index)->ctl, live,
-		   VINE_CTL(l->gen, 0, 0, VINE_SERVICE_FREE));
+	/* not FREE yet: a successor's backlog is not ours to take */
+	vine_cas64(ctl, live, claim);
 	vine_service_waiting(c, l);
 	for (i = 0; i < VINE_MAX_QUEUES; i++)
 		if (l->pending[i / 64] >> (i % 64) & 1)
 			vine_service_refuse(c, l, i);
+	vine_cas64(ctl, claim, VINE_CTL(l->gen, 0, 0, VINE_SERVICE_FREE));
 	vine_ready_tables(c);
 }
 

@@ -130,7 +130,7 @@ struct vine_wire_peer {
 	 (__u64)((inc) & 0xffffff) << 16 | (__u64)(gen) << 40)
 
 /*
- * Service: FREE -> CLAIM -> LIVE -> FREE, all by its owner, or to FREE by a
+ * Service: FREE -> CLAIM -> LIVE -> CLAIM -> FREE, by its owner, or to FREE by a
  * reaper. @backlog has a bit per queue entry that waits for ACCEPT; clients
  * set it, the server takes whole words.
  */
