@@ -2,6 +2,7 @@
 /*
  * loopback.c - a device of kernel memory with itself as its only peer
  */
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/platform_device.h>
 #include <linux/vmalloc.h>
@@ -76,10 +77,16 @@ static struct platform_driver vine_loopback_driver = {
 
 int vine_loopback_init(void)
 {
+	unsigned long most = totalram_pages() >> (20 - PAGE_SHIFT) >> 1;
 	int err;
 
 	if (!vine_loopback)
 		return 0;
+	if (vine_loopback_mb < VINE_MIN_SEGMENT >> 20 || vine_loopback_mb > most) {
+		pr_err("vine: loopback_mb=%u: must be from %u to half of the memory, %lu\n",
+		       vine_loopback_mb, VINE_MIN_SEGMENT >> 20, most);
+		return -EINVAL;
+	}
 	err = platform_driver_register(&vine_loopback_driver);
 	if (err)
 		return err;
