@@ -263,7 +263,7 @@ void vine_drain(struct vine_core *core, u32 vector, vine_ready_fn fn, void *arg)
  */
 int vine_region_claim(struct vine_core *core, u64 bytes, u64 *id);
 
-/* CLAIM -> LIVE. 0, or -EIO when somebody has taken it away. [control] */
+/* CLAIM -> LIVE. 0, or -ENOSPC when somebody has taken it away. [control] */
 int vine_region_publish(struct vine_core *core, u64 id);
 
 /* The owner lets go: no new import; freed when all holds are. [control] */

@@ -245,7 +245,7 @@ int vine_region_publish(struct vine_core *c, u64 id)
 	u64 live = (claim & ~0xffULL) | VINE_REGION_LIVE;
 
 	return vine_cas64(&vine_region_entry(c, index)->ctl, claim, live) == claim ?
-		0 : -EIO;
+		0 : -ENOSPC;
 }
 
 void vine_region_retire(struct vine_core *c, u64 id)

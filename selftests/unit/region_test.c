@@ -511,7 +511,7 @@ static void stolen_claim(void)
 	scene();
 	CHECK(!vine_region_claim(a, 200000, &id));
 	vine_st64(&entry(id)->ctl, VINE_CTL(VINE_REGION_GEN(id), 0, 0, VINE_REGION_FREE));
-	CHECK(vine_region_publish(a, id) == -EIO);
+	CHECK(vine_region_publish(a, id) == -ENOSPC);
 	vine_region_retire(a, id);
 	vine_tick(c);
 	CHECK(chunks_free() == w->geo.chunks);
@@ -738,7 +738,7 @@ static const struct tap_test tests[] = {
 	{ "a region entry that we use is not claimed though it says FREE", entry_not_claimed },
 	{ "garbage tags are swept", garbage_swept },
 	{ "sweeping spares claimed, published and imported chunks", sweep_spares },
-	{ "a claim that somebody took away is EIO and gives all back", stolen_claim },
+	{ "a claim that somebody took away is ENOSPC and gives all back", stolen_claim },
 	{ "a region is for rings or for data, never both", kinds },
 	{ "a claim that finds too few chunks leaves nothing", no_chunks_left },
 	{ "4096 regions, then ENOSPC, then all back", no_entries_left },
