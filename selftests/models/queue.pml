@@ -74,8 +74,10 @@ bool client_sees_exactly_one_outcome = true;
 bool a_claim_is_its_owners = true;
 bool nothing_is_leaked = true;
 
-/* Every step begins so: here a peer may die. A reaper that has stopped is one that is
- * not scheduled again; the end of the model does not wait for it. */
+/*
+ * Every step begins so: here a peer may die. A reaper needs no such thing. One that is
+ * not scheduled again has stopped, and the end of the model does not wait for it.
+ */
 #define DIE	if :: mortal && deaths < DEATHS -> deaths++; goto dead :: true fi
 
 #define Q_IS(g, s)	(q_gen == (g) && q_state == (s))
@@ -123,6 +125,7 @@ inline drop_hold(side, i)
 	fi
 }
 
+/* closed[side]: a flag that is never cleared, or one that the next claim clears */
 #ifdef VARIANT_CLOSED_RESET_BY_CLAIM
 #define TWIN_CLOSED_WITHOUT_GENERATION
 #endif
@@ -138,7 +141,7 @@ inline drop_hold(side, i)
  * (2), who the server is (3), its slot (4); then (5) CAS to FREE of the generation that
  * was looked at.
  */
-#define STOP	f = 0; fg = 0; fq = 0; fi_ = 0; break
+#define STOP	f = 0; fg = 0; fq = 0; who = 0; break
 
 inline finish_queue()
 {
@@ -149,32 +152,32 @@ inline finish_queue()
 #ifdef TWIN_RECYCLED_WHEN_CLIENT_CLOSED
 			f = 5
 #else
-			f = 2; fi_ = 0
+			f = 2; who = 0
 #endif
 		:: else -> f = 1
 		fi
 	   }
 	:: atomic { f == 1 -> DIE;
 		if
-		:: fi_ != 0 && !ALIVE(C, fi_) -> f = (fq == Q_ACCEPTED -> 2 : 5); fi_ = 0
+		:: who != 0 && !ALIVE(C, who) -> f = (fq == Q_ACCEPTED -> 2 : 5); who = 0
 #ifdef TWIN_RECYCLED_WHEN_SERVER_CLOSED
-		:: ALIVE(C, fi_) && fq == Q_ACCEPTED -> f = 2
+		:: ALIVE(C, who) && fq == Q_ACCEPTED -> f = 2
 #endif
 		:: else -> STOP
 		fi
 	   }
 	:: atomic { f == 2 -> DIE; f = (CLOSED(S, fg) -> 5 : 3) }
-	:: atomic { f == 3 -> DIE; fi_ = q_srv; f = 4 }
+	:: atomic { f == 3 -> DIE; who = q_srv; f = 4 }
 	:: atomic { f == 4 -> DIE;
 		if
-		:: ALIVE(S, fi_) -> STOP
+		:: ALIVE(S, who) -> STOP
 		:: else -> f = 5
 		fi
 	   }
 	:: atomic { f == 5 -> DIE;
 		if
 		:: Q_IS(fg, fq) ->
-#ifdef TWIN_CLOSED_WITHOUT_GENERATION
+#if !defined(TWIN_RECYCLED_WHEN_CLIENT_CLOSED) && !defined(TWIN_RECYCLED_WHEN_SERVER_CLOSED)
 			no_closed_word_of_an_earlier_generation_is_acted_on =
 				(fq != Q_ACCEPTED ||
 				 ((closed[C] == fg || !ALIVE(C, q_inc)) &&
@@ -189,7 +192,7 @@ inline finish_queue()
 	od
 }
 
-#define LOOK	fg = q_gen; fq = q_state; fi_ = q_inc
+#define LOOK	fg = q_gen; fq = q_state; who = q_inc
 
 inline zero_ring()
 {
@@ -199,7 +202,7 @@ inline zero_ring()
 
 proctype client()
 {
-	byte inc, ops, g, k, rg, f, fg, fq, fi_;
+	byte inc, ops, g, k, rg, f, fg, fq, who;
 	bit mortal = 1;
 
 join:
@@ -313,7 +316,7 @@ leave:
 dead:
 	/* nothing more is written; only now may somebody who knows say GONE */
 	atomic {
-		g = 0; k = 0; rg = 0; f = 0; fg = 0; fq = 0; fi_ = 0;
+		g = 0; k = 0; rg = 0; f = 0; fg = 0; fq = 0; who = 0;
 		may_write[C] = 0;
 		slot_state[C] = S_GONE
 	};
@@ -350,7 +353,7 @@ inline take_hold()
 
 proctype server()
 {
-	byte inc, g, gr, ci, k, rg, f, fg, fq, fi_;
+	byte inc, g, gr, ci, k, rg, f, fg, fq, who;
 	bit mortal = 1;
 
 join:
@@ -428,7 +431,7 @@ drop:
 
 dead:
 	atomic {
-		g = 0; gr = 0; ci = 0; k = 0; rg = 0; f = 0; fg = 0; fq = 0; fi_ = 0;
+		g = 0; gr = 0; ci = 0; k = 0; rg = 0; f = 0; fg = 0; fq = 0; who = 0;
 		may_write[S] = 0;
 		slot_state[S] = S_GONE
 	};
@@ -486,7 +489,7 @@ inline reap(p)
  */
 proctype reaper(bit lives)
 {
-	byte acts, p, ri, n, k, rg, f, fg, fq, fi_;
+	byte acts, p, ri, n, k, rg, f, fg, fq, who;
 	bit mortal, last;
 
 	do

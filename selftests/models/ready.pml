@@ -245,7 +245,8 @@ proctype producer(byte q)
 		:: i - c == RING ->
 			if
 			:: atomic { cons != c -> c = cons }
-			:: atomic { cons == c -> sjoined = 1; swoken = 0 };
+			:: atomic { cons == c };
+			   atomic { sjoined = 1; swoken = 0 };	/* join the wait queue */
 			   atomic { store(B_PROD, SPEV, c) };	/* arm */
 			   atomic { MB_SPACE(B_PROD) ->		/* look again */
 #ifndef TWIN_NO_SPACE_LOOK
@@ -324,7 +325,7 @@ end:			   atomic { swoken -> sjoined = 0; swoken = 0 }
 		atomic { EMPTY(B_PROD + q) -> STOP;	/* the doorbell */
 			irq[0] = 1;
 			rings[PEER(q)]++;
-#if !defined(TWIN_PLAIN_INCREMENT) && !defined(DOORBELLS_NOT_COUNTED) /* where drain_seq does not count the drains */
+#if !defined(TWIN_PLAIN_INCREMENT) && !defined(DOORBELLS_NOT_COUNTED)
 			one_doorbell_per_peer_and_drain = (rings[PEER(q)] <= drain_seq[0] + 1);
 			assert(one_doorbell_per_peer_and_drain);
 #endif
@@ -340,12 +341,12 @@ out:
 proctype consumer(byte q)
 {
 #ifdef SPACE
-	byte pub, oldpub, s;
+	byte pub, oldpub;
 #endif
 
 	do
 	:: consumed[q] < CELLS(q) ->
-again:		if
+		if
 		:: atomic { cell[q] > consumed[q] -> consumed[q]++ };
 #ifdef SPACE
 		   if
@@ -360,10 +361,10 @@ again:		if
 			if
 			:: pub == consumed[q]
 			:: else -> goto publish
-			fi;
+			fi
 #endif
-			joined[q] = 1; woken[q] = 0
 		   };
+		   atomic { joined[q] = 1; woken[q] = 0 };	/* join the wait queue */
 		   atomic { store(B_CONS + q, EVENT + q, consumed[q]) };
 		   atomic { MB_SLEEP(B_CONS + q) ->
 #ifndef TWIN_NO_SECOND_LOOK
@@ -407,6 +408,10 @@ next:		skip
 #endif
 }
 
+/*
+ * A drain: drain_seq++; MB; xchg(summary, 0); xchg(leaf, 0); wake. Those of the tick may
+ * run beside the handler: drain_seq++ is atomic, or (the twin) drain_seq goes backwards.
+ */
 inline drain_words(b, d)
 {
 #ifdef TWIN_PLAIN_INCREMENT
@@ -455,7 +460,7 @@ inline drain_words(b, d)
 	l = 0
 }
 
-/* the interrupt handler: one pass only */
+/* the interrupt handler: one pass only. The pending bit falls before anything else. */
 proctype handler()
 {
 	byte x, l;
