@@ -15,6 +15,19 @@
 
 static_assert(sizeof(struct vine_msg) == 64);
 
+/* vine_enter() for a queue that is connected; ENOTCONN, ECONNREFUSED if it is not. */
+static int vine_enter_connected(struct vine_queue_file *qf, int *srcu)
+{
+	int err = vine_enter(qf->vdev, qf->session, srcu);
+
+	if (err)
+		return err;
+	err = vine_queue_connected(qf);
+	if (err)
+		vine_exit(qf->vdev, *srcu);
+	return err == -EINPROGRESS ? -ENOTCONN : err;
+}
+
 /*
  * Pushes up to VINE_BATCH cells. Returns how many, or an error; the other side
  * knows of them.
@@ -26,15 +39,12 @@ static int vine_push_cells(struct vine_queue_file *qf, const struct vine_cell *c
 	bool tell = false;
 	u32 i = 0;
 
-	err = vine_enter(qf->vdev, qf->session, &srcu);
+	err = vine_enter_connected(qf, &srcu);
 	if (err)
 		return err;
-	err = vine_queue_connected(qf);
-	if (err == -EINPROGRESS)
-		err = -ENOTCONN;
-	else if (!err && READ_ONCE(q->broken))
+	if (READ_ONCE(q->broken))
 		err = -EIO;
-	else if (!err && vine_queue_hung(q))
+	else if (vine_queue_hung(q))
 		err = -EPIPE;
 	if (err)
 		goto out;
@@ -126,14 +136,9 @@ static int vine_peek_cells(struct vine_queue_file *qf, struct vine_cell *cells, 
 	bool hung;
 	u32 i;
 
-	err = vine_enter(qf->vdev, qf->session, &srcu);
+	err = vine_enter_connected(qf, &srcu);
 	if (err)
 		return err;
-	err = vine_queue_connected(qf);
-	if (err) {
-		err = err == -EINPROGRESS ? -ENOTCONN : err;
-		goto out;
-	}
 	/* read first: what was sent before the hang-up is drained before it shows */
 	hung = vine_queue_hung(q);
 	spin_lock(&qf->rx);
@@ -151,7 +156,6 @@ static int vine_peek_cells(struct vine_queue_file *qf, struct vine_cell *cells, 
 		err = -EIO;
 	else
 		err = hung ? -EPIPE : -EAGAIN;
-out:
 	vine_exit(qf->vdev, srcu);
 	return err;
 }
