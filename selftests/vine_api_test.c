@@ -2535,6 +2535,26 @@ TEST_F(polls, woken)
 	close(client);
 }
 
+/* A poll() that finds the ring full hears of room, each time: no push has failed before. */
+TEST_F(polls, woken_by_room)
+{
+	struct vine_msg m[VT_DEPTH];
+	struct poller p;
+	int round, i;
+
+	for (round = 0; round < 5; round++) {
+		for (i = 0; i < VT_DEPTH; i++) {
+			ASSERT_EQ(1, vt_push_one(CLIENT, i));
+		}
+		p = (struct poller){ .fd = CLIENT, .events = POLLOUT };
+		ASSERT_EQ(0, pthread_create(&p.thread, NULL, poller, &p));
+		ASSERT_TRUE(vt_until(poller_asleep(&p)));
+		ASSERT_EQ(VT_DEPTH, vt_pull(SERVER, m, VT_DEPTH, 0, 0));
+		pthread_join(p.thread, NULL);
+		EXPECT_EQ(POLLOUT, p.revents) TH_LOG("round %d", round);
+	}
+}
+
 /* ---- edge-triggered epoll ---- */
 
 static int watch(int fd, __u32 events)
