@@ -27,7 +27,7 @@ void vine_ready_mark(struct vine_core *c, u32 slot, u32 leaf, u32 bit)
 	u32 vectors = VINE_PEER_VECTORS(word);
 	u32 v = vectors ? leaf % vectors : 0;
 	struct vine_rung *dst = &c->dst[slot];
-	u64 seq;
+	u64 seq, now;
 
 	vine_set_bit64(&vine_peer(c, slot)->leaf[leaf], bit);
 	/*
@@ -39,8 +39,13 @@ void vine_ready_mark(struct vine_core *c, u32 slot, u32 leaf, u32 bit)
 		return;		/* it polls */
 	/* "already rung" rests on our own doorbells only: others may be paused */
 	vine_lock(&dst->lock);
-	seq = vine_ld64(&vine_vector(c, slot, v)->drain_seq);
-	if (seq != dst->rung[v]) {
+	seq = vine_ld64_acquire(&vine_vector(c, slot, v)->drain_seq);
+	/*
+	 * Read after it: if this is the successor of the peer that we marked, then the
+	 * one has drained without us, and a doorbell to the other was not rung.
+	 */
+	now = vine_ld64(&vine_peer(c, slot)->word);
+	if (VINE_PEER_INC(now) == VINE_PEER_INC(word) && seq != dst->rung[v]) {
 		dst->rung[v] = seq;
 		c->ops->doorbell(c, VINE_PEER_IVPOS(word), v);
 	}

@@ -16,7 +16,8 @@
  *   signalled while its doorbells went nowhere, and the drain_seq++ makes them void;
  * - rung[dst,vec] names the incarnation that was rung, beside the drain_seq. A thread
  *   that is still busy with the first incarnation may read the drain_seq of the second,
- *   and its doorbell goes to the dead.
+ *   and its doorbell goes to the dead. Or (the variant) it reads the slot's word, for the
+ *   IVPosition, after drain_seq: then it rings the second one.
  *
  * -DTWIN_REAPER_RESETS is what protocol.md says: "its readiness words are reset before it
  * becomes FREE". A reset is a plain store of somebody who cannot know whether the slot is
@@ -54,7 +55,7 @@ byte early;
 
 bool no_sleeper_sleeps_with_an_unconsumed_cell = true;
 
-#ifdef TWIN_RUNG_WITHOUT_INCARNATION
+#if defined(TWIN_RUNG_WITHOUT_INCARNATION) || defined(VARIANT_WORD_AFTER_DRAIN_SEQ)
 #define RUNG_INC(i)	1
 #else
 #define RUNG_INC(i)	(i)
@@ -78,6 +79,9 @@ next:
 		:: else -> goto next
 		fi
 	};
+#ifdef VARIANT_WORD_AFTER_DRAIN_SEQ
+	atomic { to = slot_inc };	/* read the slot's word only now: whom to ring */
+#endif
 	atomic { irq[to] = vector_on[to]; goto next };	/* lost, if nobody is there */
 out:
 	skip
