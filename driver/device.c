@@ -206,8 +206,9 @@ static void vine_dev_quiesce(struct vine_dev *vdev)
 	unsigned long flags;
 	u32 v;
 
-	WRITE_ONCE(vdev->session, vdev->session + 1 ?: 1);
-	WRITE_ONCE(vdev->joined, false);
+	/* whoever sees one of these sees vdev->dead too: ENODEV, not ENOTCONN */
+	smp_store_release(&vdev->session, vdev->session + 1 ?: 1);
+	smp_store_release(&vdev->joined, false);
 	synchronize_srcu(&vdev->srcu);
 	for (v = 0; v < ARRAY_SIZE(vdev->vector); v++) {
 		spin_lock_irqsave(&vdev->vector[v], flags);

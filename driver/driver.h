@@ -151,12 +151,16 @@ static inline int vine_enter(struct vine_dev *vdev, u32 session, int *srcu)
 	int err;
 
 	*srcu = vine_srcu_lock(vdev);
+	/* the loads in this order, the stores in the other: dead comes before the rest */
+	if (smp_load_acquire(&vdev->joined) &&	/* pairs with vine_dev_join() */
+	    (session == VINE_SESSION_ANY ||
+	     session == smp_load_acquire(&vdev->session)))	/* and vine_dev_quiesce() */
+		err = 0;
+	else
+		err = -ENOTCONN;
 	if (READ_ONCE(vdev->dead))
 		err = -ENODEV;
-	else if (!smp_load_acquire(&vdev->joined) ||	/* pairs with vine_dev_join() */
-		 (session != VINE_SESSION_ANY && session != READ_ONCE(vdev->session)))
-		err = -ENOTCONN;
-	else
+	if (!err)
 		return 0;
 	vine_exit(vdev, *srcu);
 	return err;
