@@ -206,8 +206,9 @@ static void vine_dev_quiesce(struct vine_dev *vdev)
 	unsigned long flags;
 	u32 v;
 
-	/* whoever sees one of these sees vdev->dead too: ENODEV, not ENOTCONN */
+	/* pairs with vine_enter(): who sees this sees vdev->dead too, and says ENODEV */
 	smp_store_release(&vdev->session, vdev->session + 1 ?: 1);
+	/* the same */
 	smp_store_release(&vdev->joined, false);
 	synchronize_srcu(&vdev->srcu);
 	for (v = 0; v < ARRAY_SIZE(vdev->vector); v++) {
