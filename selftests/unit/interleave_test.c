@@ -829,6 +829,28 @@ static void drain_mark(void)
 	curtain();
 }
 
+static void reborn(void)
+{
+	peer_leave(a);
+	a->ivpos = 30 - a->ivpos;	/* its doorbells go elsewhere now */
+	EXPECT(!peer_join(a));
+	bells = w->bell[a->ivpos][1];
+}
+
+/* Whoever that mark rang, what comes for the successor after its drain is rung to it. */
+static void after_reborn(void)
+{
+	vine_ready_mark(&b->core, 0, 5, 11);
+	EXPECT(w->bell[a->ivpos][1] > bells);
+}
+
+static void mark_reborn(void)
+{
+	scene();
+	each_step(before_mark, mark, reborn, after_reborn, 3);
+	curtain();
+}
+
 static u64 out;
 static bool told;
 static u32 room;
@@ -937,6 +959,7 @@ static const struct tap_test tests[] = {
 	{ "sweeping, interrupted by connect and accept, frees nothing in use", sweep_connect },
 	{ "reading a service, interrupted by a change, gives one or the other", service_mixed },
 	{ "mark, interrupted by drain, is seen or rings", mark_drain },
+	{ "a doorbell to the dead does not stand for one to the successor", mark_reborn },
 	{ "drain, interrupted by mark, sees it or is rung again", drain_mark },
 	{ "push and arm: the cell is seen or the consumer is told", push_arm },
 	{ "publish and arm_space: the space is seen or the producer is told", space_arm },
