@@ -5,7 +5,7 @@
  *   talk.c     the calls of vine_talk.h: checks handles, traces, hands on to the back end
  *   handle.c   handles: opaque numbers instead of pointers, so that stale ones are seen
  *   config.c   ~/.vinetalk
- *   trace.c    the tracer
+ *   trace.c    the tracer; trace.h says how a call is traced
  *   null.c     back end that does nothing: copy it to begin a new one
  *   local.c    back end that executes in this process, with a profile
  *   device.c   back end of /dev/vineN, with connect.c (queues), heap.c (buffers in regions)
@@ -61,12 +61,15 @@ void handle_forked(void);
 
 struct talk_accel_obj {
 	struct handle h;
-	vine_accel_type_e type;		/* set by the back end before handle_open() */
+	/* set by the back end before handle_open(): */
+	vine_accel_type_e type;
 	bool virtual;
+	const char *name;		/* for people and the tracer; lives as long as this */
 };
 
 struct talk_proc_obj {
 	struct handle h;
+	const char *name;		/* as an accelerator's */
 };
 
 /*
@@ -93,7 +96,7 @@ struct talk_task_obj {
 	struct talk_proc_obj *proc;
 	bool has_args;
 	unsigned int in_count, out_count, buffers;	/* buffers: all, args included */
-	uint64_t id;			/* for the tracer; unique in this process */
+	uint64_t id;			/* unique in this process; its low half is TALK_TASK's tag */
 	struct talk_data_obj **buffer;	/* args if any, inputs, outputs */
 	vine_task_stats_s stats;	/* written before @state is; issue_ns by talk.c */
 	_Atomic(vine_task_state_e) state;
@@ -190,17 +193,5 @@ struct talk_config {
  * and what was expected in @error.
  */
 int talk_config_read(struct talk_config *config, char *error, size_t room);
-
-/* ---- the tracer (trace.c) ---- */
-
-/*
- * A call is traced as
- *
- *	TRACE_CALL(t);
- *	...
- *	TRACE_RETURN(t, "vine_data_alloc", "size=%u place=%u", result, size, place)
- *
- * See trace.h.
- */
 
 #endif /* TALK_H */
