@@ -30,12 +30,11 @@ enum handle_kind { HANDLE_ACCEL = 1, HANDLE_PROC, HANDLE_DATA, HANDLE_TASK };
 /*
  * First member of every object. Counted: one reference is the user's (ended by
  * handle_close()), the others those of handle_get() and handle_hold(). The last put calls
- * @destroy.
+ * @destroy. The count is not here but in a table, which outlives the object.
  */
 struct handle {
 	void *value;			/* what the user has; NULL before handle_open() */
 	void (*destroy)(struct handle *h);
-	atomic_uint references;
 };
 
 /* Gives @h its value, and the user's reference. -ENOMEM: too many (16 million). */
@@ -116,7 +115,10 @@ struct talk_backend {
 
 	/* Says by talk_warn() why it cannot. */
 	int (*open)(const struct talk_config *config);
-	/* No call is under way. Waits for nothing: tasks in flight are lost. */
+	/*
+	 * No call is under way, and all handles are closed: what is left is held by tasks in
+	 * flight. Waits for nothing: those are done with vine_reason_lost.
+	 */
 	void (*close)(void);
 	/* In the child of a fork: let go of descriptors and mappings; async-signal-safe. */
 	void (*forked)(void);
@@ -128,11 +130,14 @@ struct talk_backend {
 	int (*accel_list)(vine_accel_type_e type, struct talk_accel_obj **list, int room);
 	void (*accel_location)(struct talk_accel_obj *accel, vine_accel_loc_s *loc);
 	vine_accel_state_e (*accel_stat)(struct talk_accel_obj *accel, vine_accel_stats_s *stats);
-	/* A new virtual accelerator, its handle open. */
+	/* A new virtual accelerator, its handle open. talk.c closes that before the release. */
 	int (*accel_acquire)(struct talk_accel_obj *accel, struct talk_accel_obj **acquired);
 	int (*accel_release)(struct talk_accel_obj *accel);
 
-	/* An object with its handle open; the same for the same procedure while it lives. */
+	/*
+	 * An object with its handle open; the same for the same procedure while it lives. The
+	 * put that matches the last register or get closes the handle.
+	 */
 	int (*proc_register)(vine_accel_type_e type, const char *name, const void *bytes,
 			     size_t size, struct talk_proc_obj **proc);
 	int (*proc_get)(vine_accel_type_e type, const char *name, struct talk_proc_obj **proc);
@@ -162,7 +167,8 @@ extern const struct talk_backend talk_device, talk_local, talk_null;
 
 /*
  * @reason: vine_reason_none: completed. @stats of the task must be filled in before
- * (start_ns, end_ns, error_ns). Outputs become ready, references are dropped.
+ * (start_ns, end_ns, error_ns). Outputs become ready, references are dropped: so it may call
+ * data_free, task_free and @destroy, and is to be called with no lock held that these take.
  */
 void talk_task_done(struct talk_task_obj *task, vine_task_reason_e reason, int detail);
 
