@@ -127,9 +127,12 @@ void trace_call(const char *function, uint64_t begin, const struct trace_fact *f
 void trace_span(const char *name, pid_t thread, uint64_t begin, uint64_t end,
 		const struct trace_fact *facts, unsigned int count);
 
-/* @task was given to the back end; is done (state, reason, detail as in @stats). */
+/*
+ * @task was given to the back end; is done. Both while its accelerator, procedure and @stats
+ * are there, and when TRACE_ON().
+ */
 void trace_task_issued(const struct talk_task_obj *task);
-void trace_task_done(const struct talk_task_obj *task, vine_task_state_e state);
+void trace_task_done(const struct talk_task_obj *task);
 
 #else
 
@@ -150,11 +153,7 @@ static inline void trace_close(void) { }
 
 static inline void trace_task_issued(const struct talk_task_obj *task) { (void)task; }
 
-static inline void trace_task_done(const struct talk_task_obj *task, vine_task_state_e state)
-{
-	(void)task;
-	(void)state;
-}
+static inline void trace_task_done(const struct talk_task_obj *task) { (void)task; }
 
 #endif
 
