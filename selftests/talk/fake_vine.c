@@ -11,7 +11,8 @@
  *               the depth at once
  *   a queue     carries packets of 4 bytes, a kind, and the message's data; the server's
  *               first one says that it has accepted
- *   a region    has the id PID << 32 | DESCRIPTOR, and is imported from /proc/PID/fd
+ *   a region    has the id PID << 42 | DESCRIPTOR << 28 | the last 28 bits of its inode's
+ *               number, and is imported from /proc/PID/fd
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -37,6 +38,10 @@
 #include "fake_vine.h"
 
 #define PREFIX		"vine/"
+#define INODE_BITS	28
+#define INODE_MASK	((1ULL << INODE_BITS) - 1)
+#define FD_BITS		14
+#define FD_MASK		((1ULL << FD_BITS) - 1)
 #define SKB_BYTES	768	/* of a socket's buffer that a small packet takes */
 
 enum kind { ACCEPTED = 1, MESSAGE };
@@ -490,12 +495,16 @@ int vine_region(int device, uint64_t bytes, uint64_t *rounded)
 int vine_attach(int queue, int region, uint64_t *id)
 {
 	struct pollfd p = { .fd = queue };
+	struct stat st;
 
-	if (fcntl(region, F_GETFD) < 0)
-		return -EBADF;
+	if (fstat(region, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode) || (uint64_t)region > FD_MASK)
+		return -EINVAL;
 	if (poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR))
 		return -EPIPE;
-	*id = (uint64_t)getpid() << 32 | (uint32_t)region;
+	*id = (uint64_t)getpid() << (FD_BITS + INODE_BITS) | (uint64_t)region << INODE_BITS |
+		(st.st_ino & INODE_MASK);
 	return 0;
 }
 
@@ -509,7 +518,8 @@ int vine_import(int queue, uint64_t id, uint64_t *bytes)
 	(void)queue;
 	if (fake_vine_error)
 		return -fake_vine_error;
-	snprintf(path, sizeof(path), "/proc/%" PRIu64 "/fd/%" PRIu64, id >> 32, id & UINT32_MAX);
+	snprintf(path, sizeof(path), "/proc/%" PRIu64 "/fd/%" PRIu64, id >> (FD_BITS + INODE_BITS),
+		 (uint64_t)(id >> INODE_BITS & FD_MASK));
 	n = readlink(path, what, sizeof(what) - 1);
 	if (n < 0)
 		return -ENOENT;
@@ -517,10 +527,11 @@ int vine_import(int queue, uint64_t id, uint64_t *bytes)
 	if (strncmp(what, "/memfd:vine-region", 18))
 		return -ENOENT;
 	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st)) {
-		if (fd >= 0)
-			close(fd);
-		return fd < 0 && (errno == EMFILE || errno == ENFILE) ? -errno : -ENOENT;
+	if (fd < 0)
+		return errno == EMFILE || errno == ENFILE ? -errno : -ENOENT;
+	if (fstat(fd, &st) || (st.st_ino & INODE_MASK) != (id & INODE_MASK)) {
+		close(fd);
+		return -ENOENT;
 	}
 	if (bytes)
 		*bytes = st.st_size;
