@@ -219,6 +219,16 @@ void vine_leave(struct vine_core *core);
  */
 unsigned int vine_tick(struct vine_core *core);
 
+/**
+ * vine_peer_bury() - declare a silent peer gone and hand back all that it had [control]
+ *
+ * For an administrator who knows that its machine is dead: one that is merely paused
+ * goes on writing when it wakes.
+ *
+ * Return: 0; -ENOENT: there is no such peer (any more); -EBUSY: it is LIVE, or it is us.
+ */
+int vine_peer_bury(struct vine_core *core, u32 slot, u32 inc);
+
 /* Is the peer (slot, incarnation) LIVE? Its memory may be anything else. */
 bool vine_peer_live(struct vine_core *core, u32 slot, u32 inc);
 

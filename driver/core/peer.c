@@ -65,6 +65,21 @@ static void vine_bury(struct vine_core *c, u32 slot, u64 word)
 	}
 }
 
+int vine_peer_bury(struct vine_core *c, u32 slot, u32 inc)
+{
+	u64 word = vine_ld64_acquire(&vine_peer(c, slot % VINE_MAX_PEERS)->word);
+	u32 state = VINE_PEER_STATE(word);
+
+	if (slot >= VINE_MAX_PEERS || VINE_PEER_INC(word) != inc || state == VINE_PEER_FREE)
+		return -ENOENT;
+	/* ourselves: others may suspect us, but we have not stopped */
+	if (slot == c->slot || (state != VINE_PEER_SUSPECT && state != VINE_PEER_GONE))
+		return -EBUSY;
+	c->budget = c->geo.chunks;
+	vine_bury(c, slot, word);
+	return 0;
+}
+
 int vine_join(struct vine_core *c, u32 ivpos, u32 vectors, bool unique, u32 timeout_ticks)
 {
 	struct vine_wire_peer *p;
@@ -155,6 +170,8 @@ static bool vine_watch(struct vine_core *c, u32 slot)
 				vine_ready_tables(c);
 			}
 		}
+	} else if (VINE_PEER_STATE(word) == VINE_PEER_SUSPECT) {
+		seen->idle = beat == seen->beat ? seen->idle + 1 : 0;	/* for people */
 	} else if (VINE_PEER_STATE(word) == VINE_PEER_GONE) {
 		vine_reap(c, slot, word);
 	}

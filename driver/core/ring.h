@@ -144,6 +144,26 @@ static inline int vine_ring_ready(const struct vine_consumer *r)
 	return seq == (r->head >= r->depth ? r->head + 1 - r->depth : 0) ? 0 : -EIO;
 }
 
+/*
+ * How many cells wait, for people. Those that were written come first, so it looks for
+ * the first that was not; a producer that lies gets some other number up to the depth.
+ */
+static inline u32 vine_ring_waiting(const struct vine_consumer *r)
+{
+	u32 low = 0, high = r->depth, mid;
+	struct vine_wire_cell *cell;
+
+	while (low < high) {
+		mid = low + (high - low) / 2;
+		cell = vine_ring_cell(r->ring, r->depth, r->head + mid);
+		if (VINE_CELL_SEQ(vine_ld64(&cell->head)) == r->head + mid + 1)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
 /* Publishes what was consumed. Must the producer be told? */
 static inline bool vine_ring_publish(struct vine_consumer *r)
 {

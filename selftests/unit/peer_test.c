@@ -407,6 +407,86 @@ static void reaped_twice(void)
 	world_free(w);
 }
 
+/* An administrator's word, about who is silent. */
+static void suspect_buried(void)
+{
+	struct world *w = world_with(2);
+	u32 inc = w->peer[1]->core.inc;
+	u64 id, all;
+
+	CHECK(!vine_region_claim(&w->peer[1]->core, 1 << 20, &id));
+	CHECK(!vine_region_publish(&w->peer[1]->core, id));
+	tick(w->peer[0], 50);
+	CHECK(state_of(w->peer[0], 1) == VINE_PEER_SUSPECT);
+	w->peer[0]->core.budget = 0;	/* used up in this pass */
+	peer_drain(w->peer[0], 0);
+	CHECK(!vine_peer_bury(&w->peer[0]->core, 1, inc));
+	CHECK(state_of(w->peer[0], 1) == VINE_PEER_FREE);
+	CHECK(world_chunks_free(w) == w->geo.chunks);
+	CHECK(peer_drain(w->peer[0], VINE_LEAF_TABLES) == 1);
+	CHECK(!vine_region_claim(&w->peer[0]->core, w->geo.chunks << w->geo.shift, &all));
+	/* it was only paused: it wakes, sees that it is counted out, and comes as another */
+	CHECK(vine_tick(&w->peer[1]->core) == VINE_TICK_FENCED);
+	peer_leave(w->peer[1]);
+	CHECK(!peer_join(w->peer[1]) && w->peer[1]->core.inc != inc);
+	CHECK(vine_region_use(&w->peer[0]->core, all));
+	peer_leave(w->peer[1]);
+	peer_leave(w->peer[0]);
+	CHECK(world_clean(w));
+	world_free(w);
+}
+
+static void bury_refused(void)
+{
+	struct world *w = world_with(3);
+	struct vine_core *c = &w->peer[0]->core;
+	u32 inc = w->peer[1]->core.inc;
+	u64 id, word;
+
+	/* nobody, or somebody else */
+	CHECK(vine_peer_bury(c, 3, 0) == -ENOENT);
+	CHECK(vine_peer_bury(c, 3, 1) == -ENOENT);
+	CHECK(vine_peer_bury(c, 64, inc) == -ENOENT);
+	CHECK(vine_peer_bury(c, 64 + 1, inc) == -ENOENT);
+	CHECK(vine_peer_bury(c, ~0U, inc) == -ENOENT);
+	/* who lives */
+	CHECK(vine_peer_bury(c, 1, inc) == -EBUSY);
+	CHECK(state_of(w->peer[0], 1) == VINE_PEER_LIVE);
+	/* ourselves, though others say that we are silent */
+	CHECK(vine_peer_bury(c, 0, c->inc) == -EBUSY);
+	word = vine_ld64(&vine_peer(c, 0)->word);
+	vine_st64(&vine_peer(c, 0)->word, (word & ~0xffULL) | VINE_PEER_SUSPECT);
+	CHECK(vine_peer_bury(c, 0, c->inc) == -EBUSY);
+	CHECK(state_of(w->peer[0], 0) == VINE_PEER_SUSPECT);
+	vine_st64(&vine_peer(c, 0)->word, word);
+	/* a suspect of another incarnation */
+	CHECK(!vine_region_claim(&w->peer[1]->core, 1, &id));
+	tick(w->peer[0], 50);
+	CHECK(vine_peer_bury(c, 1, inc + 1) == -ENOENT);
+	CHECK(vine_peer_bury(c, 1, 0) == -ENOENT);
+	CHECK(state_of(w->peer[0], 1) == VINE_PEER_SUSPECT);
+	CHECK(world_chunks_free(w) == w->geo.chunks - 1);
+	/* who is buried already is so once more; who is forgotten is not */
+	world_bury(w, 1);
+	CHECK(!vine_peer_bury(c, 1, inc));
+	CHECK(vine_peer_bury(c, 1, inc) == -ENOENT);
+	CHECK(world_chunks_free(w) == w->geo.chunks);
+	world_free(w);
+}
+
+/* For people: how long has it been silent? */
+static void silence_counts_on(void)
+{
+	struct world *w = world_with(2);
+	struct vine_seen *seen = &w->peer[0]->core.seen[1];
+
+	tick(w->peer[0], 50);
+	CHECK(state_of(w->peer[0], 1) == VINE_PEER_SUSPECT && seen->idle == 49);
+	tick(w->peer[0], 50);
+	CHECK(seen->idle == 99);
+	world_free(w);
+}
+
 static void *joiner(void *arg)
 {
 	struct peer *p = arg;
@@ -462,6 +542,9 @@ static const struct tap_test tests[] = {
 	{ "another generation fences, though the slot word is ours", new_generation_fences },
 	{ "a fenced peer does not bury who joined the wiped segment", wiped_leaves_newcomer },
 	{ "a peer whose slot word was mangled is fenced and leaves nothing", leave_mangled },
+	{ "an administrator buries a suspect, and what it had is free", suspect_buried },
+	{ "nobody else can be buried so", bury_refused },
+	{ "the silence of a suspect is counted on", silence_counts_on },
 	{ "reaping twice at once is harmless", reaped_twice },
 	{ "peers that join and leave at once do not disturb each other", join_race },
 };

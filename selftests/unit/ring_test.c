@@ -397,6 +397,48 @@ static void copied_once(void)
 	CHECK(m.word[0] == 42 && m.word[1] == ~42ULL && m.bytes == 16);
 }
 
+/* How many wait, at every position and fill of every small ring. */
+static void waiting(void)
+{
+	u32 depth, at, i;
+	u64 v;
+
+	for (depth = 2; depth <= 64; depth *= 2) {
+		ring_new(depth);
+		CHECK(vine_ring_waiting(&rx) == 0);
+		for (at = 0; at < 3 * depth; at++) {
+			for (i = 1; i <= depth; i++) {
+				CHECK(push(i));
+				CHECK(vine_ring_waiting(&rx) == i);
+			}
+			while (i-- > 1) {
+				CHECK(vine_ring_waiting(&rx) == i && pull(&v));
+				vine_ring_publish(&rx);
+			}
+			CHECK(vine_ring_waiting(&rx) == 0);
+			CHECK(push(0) && pull(&v));
+			vine_ring_publish(&rx);
+		}
+	}
+}
+
+/* Whatever stands in the cells, it is a number up to the depth. */
+static void waiting_lies(void)
+{
+	struct vine_wire_cell *cell;
+	u64 seed = 1;
+	u32 i, n;
+
+	ring_new(64);
+	for (n = 0; n < 1000; n++) {
+		for (i = 0; i < 64; i++) {
+			cell = vine_ring_cell(ring, 64, i);
+			vine_st64(&cell->head, VINE_CELL_HEAD(rnd(&seed) & 1 ? i + 1 : rnd(&seed), 0));
+		}
+		CHECK(vine_ring_waiting(&rx) <= 64);
+	}
+}
+
 /* ---- two peers that sleep ---- */
 
 static struct world *w;
@@ -568,6 +610,8 @@ static const struct tap_test tests[] = {
 	{ "every impossible consumer index is EIO and not believed", impossible_consumed },
 	{ "the consumer's index is published at every quarter and not between", quarters },
 	{ "a cell is copied once", copied_once },
+	{ "the cells that wait are counted", waiting },
+	{ "cells that lie are counted up to the depth", waiting_lies },
 	{ "depth 2, both sides sleep: nothing is lost", stress_2 },
 	{ "depth 8, both sides sleep: nothing is lost", stress_8 },
 	{ "depth 256, both sides sleep: nothing is lost", stress_256 },
