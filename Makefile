@@ -24,6 +24,7 @@ help:
 #: make module [KDIR=...]   vine.ko, for the running kernel or the KDIR given
 #: make modules_install     install it, so that `modprobe vine` works
 #: make lib tools           libvine; vine-server and the demo's programs
+#: make examples            the examples of tools/examples
 #: make install             libvine and tools: DESTDIR=, PREFIX=/usr/local
 #: make lint                checkpatch, sparse, W=1
 #: make clean
@@ -51,13 +52,16 @@ modules_install: module
 
 # ---- user space ----
 
-.PHONY: lib tools install
+.PHONY: lib tools examples install
 lib:
 	+$(MAKE) -s -C lib O=$(B)/lib
 
 tools: lib
 	+$(MAKE) -s -C tools/vine-server O=$(B)
 	+$(MAKE) -s -C tools/demo O=$(B)/demo
+
+examples: lib
+	+$(MAKE) -s -C tools/examples O=$(B)/examples
 
 install: lib tools
 	+$(MAKE) -s -C lib O=$(B)/lib install
