@@ -95,7 +95,7 @@ struct talk_task_obj {
 	struct talk_proc_obj *proc;
 	bool has_args;
 	unsigned int in_count, out_count, buffers;	/* buffers: all, args included */
-	uint64_t id;			/* unique in this process; its low half is TALK_TASK's tag */
+	uint64_t id;			/* unique in this process; TALK_TASK's tag is its low half */
 	struct talk_data_obj **buffer;	/* args if any, inputs, outputs */
 	vine_task_stats_s stats;	/* written before @state is; issue_ns by talk.c */
 	_Atomic(vine_task_state_e) state;
@@ -177,6 +177,24 @@ void talk_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Nanoseconds of CLOCK_MONOTONIC. */
 uint64_t talk_now(void);
+
+/* ---- build options (options.mk) ---- */
+
+/* make WAIT=: how the device back end waits for completions */
+enum talk_waiting {
+	WAIT_ADAPTIVE,		/* spin for about as long as a sleep would cost, then sleep */
+	WAIT_SPIN,
+	WAIT_SLEEP,
+};
+
+#ifndef VINE_WAIT
+#define VINE_WAIT WAIT_ADAPTIVE
+#endif
+
+/* make BACKEND=: the one that is used when nothing names one; "": it depends */
+#ifndef VINE_BACKEND
+#define VINE_BACKEND ""
+#endif
 
 /* ---- configuration (config.c) ---- */
 
