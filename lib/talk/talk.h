@@ -71,10 +71,7 @@ struct talk_proc_obj {
 	const char *name;		/* as an accelerator's */
 };
 
-/*
- * @writer: the task in flight that has it as an output, with a reference, or NULL. Under
- * talk.c's data lock.
- */
+/* @writer: the task in flight that has it as an output, or NULL. Under talk.c's data lock. */
 struct talk_data_obj {
 	struct handle h;
 	vine_data_alloc_place_e place;
@@ -95,6 +92,7 @@ struct talk_task_obj {
 	struct talk_proc_obj *proc;
 	bool has_args;
 	unsigned int in_count, out_count, buffers;	/* buffers: all, args included */
+	atomic_bool issued;		/* the back end has it, or has refused it */
 	uint64_t id;			/* unique in this process; TALK_TASK's tag is its low half */
 	struct talk_data_obj **buffer;	/* args if any, inputs, outputs */
 	vine_task_stats_s stats;	/* written before @state is; issue_ns by talk.c */
@@ -178,6 +176,12 @@ void talk_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Nanoseconds of CLOCK_MONOTONIC. */
 uint64_t talk_now(void);
 
+/* Of types, as people write them: "any", "gpu", ... */
+extern const char *const talk_type_names[VINE_ACCEL_TYPES];
+
+/* As vine_task_reason_text(), which is traced. */
+const char *talk_reason_text(vine_task_reason_e reason);
+
 /* ---- build options (options.mk) ---- */
 
 /* make WAIT=: how the device back end waits for completions */
@@ -200,15 +204,16 @@ enum talk_waiting {
 
 struct talk_config {
 	char file[4096];	/* where it comes from; empty: there is none */
-	char backend[16];	/* "device", "local", "null"; empty: not said */
+	char backend[16];	/* empty: not said */
 	char shm_file[4096];
-	uint64_t shm_size, shm_off;
+	unsigned int shm_file_line;
+	uint64_t shm_size, shm_off;	/* for the back end shm, as shm_trunc; a device has its own */
 	bool shm_trunc, shm_ivshmem;
 	bool trace;
 	char trace_dir[4096];	/* of the tracer's files; empty: the working folder */
-	uint64_t log_buffer_size;
+	uint64_t log_buffer_size;	/* 0: not said */
 	char plugins[4096];	/* folder of the handlers, for "local"; empty: the usual one */
-	char profile[4096];	/* "local": the profile as JSON goes to this file; empty: no */
+	char profile[4096];	/* "local": its JSON goes to this file; "-": none; empty: no profile */
 };
 
 /*
@@ -217,5 +222,8 @@ struct talk_config {
  * and what was expected in @error.
  */
 int talk_config_read(struct talk_config *config, char *error, size_t room);
+
+/* The back end that it means, or NULL and why in @error: shm_file is not what it must be. */
+const char *talk_config_backend(const struct talk_config *config, char *error, size_t room);
 
 #endif /* TALK_H */
