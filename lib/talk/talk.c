@@ -11,6 +11,7 @@
 
 #include "talk/protocol.h"
 #include "talk/talk.h"
+#include "talk/trace.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -229,6 +230,7 @@ static void open_backend(void)
 		backend = NULL;
 		return;
 	}
+	trace_open(config.trace, config.trace_dir, config.log_buffer_size);
 	atomic_store(&state, OPEN);
 }
 
@@ -248,8 +250,11 @@ static void talk_init(void)
 	pthread_mutex_unlock(&life);
 }
 
-static void talk_exit(void)
+/* Returns true when this closed it. */
+static bool talk_exit(void)
 {
+	bool closed = false;
+
 	pthread_mutex_lock(&life);
 	wait_while_closing();
 	if (atomic_load(&state) == CLOSED)
@@ -265,11 +270,13 @@ static void talk_exit(void)
 		close_handles();
 		backend->close();
 		backend = NULL;
+		closed = true;
 	}
 	atomic_store(&state, CLOSED);
 	pthread_cond_broadcast(&life_changed);
 unlock:
 	pthread_mutex_unlock(&life);
+	return closed;
 }
 
 /* As enter(); opens what is closed, for calls that need no handle. */
@@ -783,6 +790,8 @@ void talk_task_done(struct talk_task_obj *task, vine_task_reason_e reason, int d
 
 	task->stats.reason = reason;
 	task->stats.detail = detail;
+	if (TRACE_ON())
+		trace_task_done(task);
 	for (i = 0; end == task_completed && i < task->out_count; i++)
 		atomic_store(&outputs_of(task)[i]->ready, true);
 	unclaim_buffers(task);
@@ -843,6 +852,8 @@ static vine_task *task_issue(vine_accel *accel, vine_proc *proc, vine_data *args
 
 	handle_hold(&task->h);		/* until talk_task_done() */
 	claim_buffers(task);
+	if (TRACE_ON())
+		trace_task_issued(task);
 	if (backend->task_issue(task))
 		goto unclaim;
 	mark_issued(task);
@@ -850,6 +861,9 @@ static vine_task *task_issue(vine_accel *accel, vine_proc *proc, vine_data *args
 	return value;
 
 unclaim:
+	task->stats.reason = vine_reason_no_accelerator;
+	if (TRACE_ON())
+		trace_task_done(task);
 	unclaim_buffers(task);
 	atomic_store_explicit(&task->state, task_failed, memory_order_release);
 	mark_issued(task);
@@ -906,115 +920,154 @@ static vine_task_state_e task_wait(vine_task *value)
 
 /* ---- the calls ---- */
 
+#define TYPE(type)	TRACE_NUMBER("type", type)
+#define ACCEL(accel)	TRACE_HANDLE("accel", accel)
+#define PROC(proc)	TRACE_HANDLE("proc", proc)
+#define DATA(data)	TRACE_HANDLE("data", data)
+#define TASK(task)	TRACE_HANDLE("task", task)
+#define NUMBER		TRACE_NUMBER("return", traced)
+#define HANDLE		TRACE_HANDLE("return", traced)
+
+/* The first one opens the trace, and the last exit closes it: both are in it. */
 EXPORT void vine_talk_init(void)
 {
+	uint64_t begin = talk_now();
+
 	talk_init();
+	if (TRACE_ON())
+		TRACE_CALL("vine_talk_init", begin, TRACE_NOTHING);
 }
 
 EXPORT void vine_talk_exit(void)
 {
-	talk_exit();
+	uint64_t begin = talk_now();
+	bool closed = talk_exit();
+
+	if (TRACE_ON())
+		TRACE_CALL("vine_talk_exit", begin, TRACE_NOTHING);
+	if (closed)
+		trace_close();
 }
 
 EXPORT int vine_talk_backend(const char *name)
 {
-	return talk_backend(name);
+	return TRACED(talk_backend(name), NUMBER, TRACE_TEXT("name", name));
 }
 
 EXPORT int vine_accel_list(vine_accel_type_e type, vine_accel ***accels)
 {
-	return accel_list(type, accels);
+	return TRACED(accel_list(type, accels), NUMBER, TYPE(type),
+		      TRACE_HANDLE("accels", accels ? *accels : NULL));
 }
 
 EXPORT vine_accel_loc_s vine_accel_location(vine_accel *accel)
 {
-	return accel_location(accel);
+	return TRACED(accel_location(accel), TRACE_TEXT("return", traced.name), ACCEL(accel),
+		      TRACE_TEXT("segment", traced.segment),
+		      TRACE_TEXT("appliance", traced.appliance),
+		      TRACE_TEXT("host", traced.host), TRACE_TEXT("pci", traced.pci));
 }
 
 EXPORT vine_accel_type_e vine_accel_type(vine_accel *accel)
 {
-	return accel_type(accel);
+	return TRACED(accel_type(accel), NUMBER, ACCEL(accel));
 }
 
 EXPORT vine_accel_state_e vine_accel_stat(vine_accel *accel, vine_accel_stats_s *stats)
 {
-	return accel_stat(accel, stats);
+	return TRACED(accel_stat(accel, stats), NUMBER, ACCEL(accel),
+		      TRACE_NUMBER("queued", stats ? stats->queued : 0),
+		      TRACE_NUMBER("running", stats ? stats->running : 0),
+		      TRACE_NUMBER("done", stats ? stats->done : 0),
+		      TRACE_NUMBER("failed", stats ? stats->failed : 0));
 }
 
 EXPORT int vine_accel_acquire(vine_accel **accel)
 {
-	return accel_acquire(accel);
+	vine_accel *before = accel ? *accel : NULL;
+
+	return TRACED(accel_acquire(accel), NUMBER, ACCEL(before),
+		      TRACE_HANDLE("virtual", traced ? *accel : NULL));
 }
 
 EXPORT int vine_accel_release(vine_accel **accel)
 {
-	return accel_release(accel);
+	vine_accel *before = accel ? *accel : NULL;
+
+	return TRACED(accel_release(accel), NUMBER, ACCEL(before));
 }
 
 EXPORT vine_proc *vine_proc_register(vine_accel_type_e type, const char *name,
 				     const void *bytes, size_t size)
 {
-	return proc_register(type, name, bytes, size);
+	return TRACED(proc_register(type, name, bytes, size), HANDLE, TYPE(type),
+		      TRACE_TEXT("name", name), TRACE_HANDLE("bytes", bytes),
+		      TRACE_NUMBER("size", size));
 }
 
 EXPORT vine_proc *vine_proc_get(vine_accel_type_e type, const char *name)
 {
-	return proc_get(type, name);
+	return TRACED(proc_get(type, name), HANDLE, TYPE(type), TRACE_TEXT("name", name));
 }
 
 EXPORT int vine_proc_put(vine_proc *proc)
 {
-	return proc_put(proc);
+	return TRACED(proc_put(proc), NUMBER, PROC(proc));
 }
 
 EXPORT vine_data *vine_data_alloc(size_t size, vine_data_alloc_place_e place)
 {
-	return data_alloc(size, place);
+	return TRACED(data_alloc(size, place), HANDLE, TRACE_NUMBER("size", size),
+		      TRACE_NUMBER("place", place));
 }
 
 EXPORT size_t vine_data_size(vine_data *data)
 {
-	return data_size(data);
+	return TRACED(data_size(data), NUMBER, DATA(data));
 }
 
 EXPORT void *vine_data_deref(vine_data *data)
 {
-	return data_deref(data);
+	return TRACED(data_deref(data), HANDLE, DATA(data));
 }
 
 EXPORT void vine_data_mark_ready(vine_data *data)
 {
-	data_mark_ready(data);
+	TRACED_VOID(data_mark_ready(data), TRACE_NOTHING, DATA(data));
 }
 
 EXPORT void vine_data_free(vine_data *data)
 {
-	close_handle(HANDLE_DATA, data, "vine_data_free");
+	TRACED_VOID(close_handle(HANDLE_DATA, data, __func__), TRACE_NOTHING, DATA(data));
 }
 
 EXPORT vine_task *vine_task_issue(vine_accel *accel, vine_proc *proc, vine_data *args,
 				  size_t in_count, vine_data **input, size_t out_count,
 				  vine_data **output)
 {
-	return task_issue(accel, proc, args, in_count, input, out_count, output);
+	return TRACED(task_issue(accel, proc, args, in_count, input, out_count, output), HANDLE,
+		      ACCEL(accel), PROC(proc), TRACE_HANDLE("args", args),
+		      TRACE_NUMBER("in_count", in_count), TRACE_HANDLE("input", input),
+		      TRACE_NUMBER("out_count", out_count), TRACE_HANDLE("output", output));
 }
 
 EXPORT vine_task_state_e vine_task_stat(vine_task *task, vine_task_stats_s *stats)
 {
-	return task_stat(task, stats);
+	return TRACED(task_stat(task, stats), NUMBER, TASK(task));
 }
 
 EXPORT vine_task_state_e vine_task_wait(vine_task *task)
 {
-	return task_wait(task);
+	return TRACED(task_wait(task), NUMBER, TASK(task));
 }
 
 EXPORT void vine_task_free(vine_task *task)
 {
-	close_handle(HANDLE_TASK, task, "vine_task_free");
+	TRACED_VOID(close_handle(HANDLE_TASK, task, __func__), TRACE_NOTHING, TASK(task));
 }
 
 EXPORT const char *vine_task_reason_text(vine_task_reason_e reason)
 {
-	return talk_reason_text(reason);
+	return TRACED(talk_reason_text(reason), TRACE_TEXT("return", traced),
+		      TRACE_NUMBER("reason", reason));
 }

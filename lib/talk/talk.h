@@ -91,9 +91,9 @@ struct talk_task_obj {
 	struct talk_accel_obj *accel;
 	struct talk_proc_obj *proc;
 	bool has_args;
-	unsigned int in_count, out_count, buffers;	/* buffers: all, args included */
+	unsigned int in_count, out_count, buffers;	/* @buffers: args included */
 	atomic_bool issued;		/* the back end has it, or has refused it */
-	uint64_t id;			/* unique in this process; TALK_TASK's tag is its low half */
+	uint64_t id;			/* unique in this process; the low half is TALK_TASK's tag */
 	struct talk_data_obj **buffer;	/* args if any, inputs, outputs */
 	vine_task_stats_s stats;	/* written before @state is; issue_ns by talk.c */
 	_Atomic(vine_task_state_e) state;

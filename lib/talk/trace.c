@@ -149,8 +149,11 @@ static void end_run(void)
 
 	if ((now & RUN_PHASE) != RUN_OPEN ||
 	    !atomic_compare_exchange_strong(&run, &now, now - RUN_OPEN + RUN_ENDING)) {
-		for (ms = 0; (atomic_load(&run) & RUN_PHASE) == RUN_ENDING && ms < PATIENCE_MS; ms++)
+		for (ms = 0; ms < PATIENCE_MS; ms++) {
+			if ((atomic_load(&run) & RUN_PHASE) != RUN_ENDING)
+				return;
 			poll(NULL, 0, 1);
+		}
 		return;
 	}
 	for (b = atomic_load(&buffers); b; b = b->next) {
@@ -427,14 +430,16 @@ static void add(struct trace_buffer *b,
 		void (*format)(struct text *csv, struct text *json, pid_t thread, const void *what),
 		pid_t thread, const void *what)
 {
-	struct text csv, json;
-	uint64_t ends;
+	struct text csv = { .end = b->bytes[CSV] + b->size };
+	struct text json = { .end = b->bytes[JSON] + b->size };
 	int try, error = errno;
+	uint64_t ends;
 
 	for (try = 0; try < 2; try++) {
 		ends = atomic_load_explicit(&b->ends, memory_order_relaxed);
-		csv = (struct text){ b->bytes[CSV] + (uint32_t)ends, b->bytes[CSV] + b->size, false };
-		json = (struct text){ b->bytes[JSON] + (ends >> 32), b->bytes[JSON] + b->size, false };
+		csv.at = b->bytes[CSV] + (uint32_t)ends;
+		json.at = b->bytes[JSON] + (ends >> 32);
+		csv.full = json.full = false;
 		format(&csv, &json, thread, what);
 		if (!csv.full && !json.full) {
 			ends = (uint64_t)(csv.at - b->bytes[CSV]) |
@@ -627,7 +632,7 @@ static void format_done(struct text *csv, struct text *json, pid_t thread, const
 	}
 	json_async(json, task, false, "e", talk_now(), thread);
 	json_text(json, "\"state\":", stats->reason == vine_reason_none ? "completed" : "failed");
-	json_text(json, ",\"reason\":", vine_task_reason_text(stats->reason));
+	json_text(json, ",\"reason\":", talk_reason_text(stats->reason));
 	text_put(json, ",\"detail\":");
 	text_signed(json, stats->detail);
 	text_put(json, "}}");

@@ -67,6 +67,9 @@ extern atomic_bool trace_on;
 #define TRACE_ARRAY(...)	((const struct trace_fact[]){ __VA_ARGS__ })
 #define TRACE_LENGTH(...)	(sizeof(TRACE_ARRAY(__VA_ARGS__)) / sizeof(struct trace_fact))
 
+#define TRACE_CALL(name, begin, ...)						\
+	trace_call(name, begin, TRACE_ARRAY(__VA_ARGS__), TRACE_LENGTH(__VA_ARGS__))
+
 #define TRACED(call, ...)							\
 	({									\
 		__typeof__(call) traced;					\
@@ -77,8 +80,7 @@ extern atomic_bool trace_on;
 		} else {							\
 			traced_begin = talk_now();				\
 			traced = (call);					\
-			trace_call(__func__, traced_begin,			\
-				   TRACE_ARRAY(__VA_ARGS__), TRACE_LENGTH(__VA_ARGS__));	\
+			TRACE_CALL(__func__, traced_begin, __VA_ARGS__);	\
 		}								\
 		traced;								\
 	})
@@ -92,8 +94,7 @@ extern atomic_bool trace_on;
 		} else {							\
 			traced_begin = talk_now();				\
 			call;							\
-			trace_call(__func__, traced_begin,			\
-				   TRACE_ARRAY(__VA_ARGS__), TRACE_LENGTH(__VA_ARGS__));	\
+			TRACE_CALL(__func__, traced_begin, __VA_ARGS__);	\
 		}								\
 	} while (0)
 
