@@ -25,7 +25,7 @@ help:
 #: make modules_install     install it, so that `modprobe vine` works
 #: make lib tools           libvine; vine-server and the demo's programs
 #: make examples            the examples of tools/examples
-#: make install             libvine and tools: DESTDIR=, PREFIX=/usr/local
+#: make install             libvine, vine.py and tools: DESTDIR=, PREFIX=/usr/local, PYTHONDIR=
 #: make lint                checkpatch, sparse, W=1
 #: make clean
 
@@ -67,9 +67,15 @@ install: lib tools
 	+$(MAKE) -s -C lib O=$(B)/lib install
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(B)/vine-server $(DESTDIR)$(PREFIX)/bin/
+	install -d $(DESTDIR)$(PYTHONDIR)
+	install -m 644 python/vine.py $(DESTDIR)$(PYTHONDIR)/
 
 PREFIX ?= /usr/local
 export PREFIX DESTDIR
+
+# Where Debian's python3 looks; below /usr, what is for all of its versions.
+python_version = $(shell python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+PYTHONDIR ?= $(PREFIX)/lib/python$(if $(filter /usr,$(PREFIX)),3,$(python_version))/dist-packages
 
 # ---- what the README names ----
 
