@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * procedure.c - the procedures that clients know: global by name and type
+ *
+ * The bytes are copied from the client's memory into a file of our own, by write(2) from a
+ * mapping: when the memory goes away under us that is an error of write(2), and not a
+ * signal. Nothing of it is looked at before it is ours.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "serve/serve.h"
+
+enum { PROC_OK, PROC_NO, PROC_NO_ACCELERATOR, PROC_SHORT };	/* of struct talk_proc */
+
+#define SEALS	(F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL)
+
+static bool type_is_here(const struct vine_serve *s, vine_accel_type_e type)
+{
+	unsigned int i;
+
+	for (i = 0; i < s->accelerator_count; i++)
+		if (type == ANY || s->accelerators[i]->type == type)
+			return true;
+	return false;
+}
+
+static struct procedure *find(struct vine_serve *s, vine_accel_type_e type, const char *name,
+			      bool by_itself)
+{
+	struct list *item, *next;
+
+	list_each(item, next, &s->procedures) {
+		struct procedure *p = container_of(item, struct procedure, link);
+
+		if (p->type == type && p->by_itself == by_itself && !strcmp(p->name, name))
+			return p;
+	}
+	return NULL;
+}
+
+/* Takes over @fd. The session's reference is the first one. */
+static int make(struct vine_serve *s, struct session *session, vine_accel_type_e type,
+		const char *name, int fd, uint64_t size, struct procedure **made)
+{
+	struct procedure *p = calloc(1, sizeof(*p));
+	char magic[4];
+
+	if (!p || s->next_procedure == UINT32_MAX) {
+		free(p);
+		if (fd >= 0)
+			close(fd);
+		return PROC_SHORT;
+	}
+	p->type = type;
+	strcpy(p->name, name);
+	if (memory_init(s, &p->bytes, fd, size, true))
+		goto free;
+	p->code = fd >= 0 && pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
+		!memcmp(magic, "\177ELF", sizeof(magic));
+	p->id = s->next_procedure++;
+	if (!session_know(s, session, p))
+		goto forget;
+	s->procedure_bytes += size;
+	list_add_tail(&s->procedures, &p->link);
+	*made = p;
+	return PROC_OK;
+
+forget:
+	memory_free(s, &p->bytes);
+free:
+	free(p);
+	return PROC_SHORT;
+}
+
+static bool write_all(int fd, const char *from, uint64_t size)
+{
+	ssize_t n;
+
+	while (size) {
+		n = write(fd, from, size);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return false;
+		from += n;
+		size -= n;
+	}
+	return true;
+}
+
+/* A sealed copy, or -1. */
+static int copy(const struct region *region, uint64_t offset, uint64_t size)
+{
+	void *from;
+	int fd;
+
+	fd = memfd_create("vine-procedure", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return -1;
+	if (vine_map(region->memory.fd, region->memory.bytes, &from))
+		goto close;
+	if (!write_all(fd, (char *)from + offset, size)) {
+		munmap(from, region->memory.bytes);
+		goto close;
+	}
+	munmap(from, region->memory.bytes);
+	if (fcntl(fd, F_ADD_SEALS, SEALS))
+		goto close;
+	return fd;
+
+close:
+	close(fd);
+	return -1;
+}
+
+/* Two of our own copies. */
+static bool same(int a, int b, uint64_t size)
+{
+	char piece_a[4096], piece_b[4096];
+	uint64_t at;
+	ssize_t n;
+
+	for (at = 0; at < size; at += n) {
+		n = pread(a, piece_a, sizeof(piece_a), at);
+		if (n <= 0 || pread(b, piece_b, n, at) != n || memcmp(piece_a, piece_b, n))
+			return false;
+	}
+	return true;
+}
+
+int procedure_register(struct vine_serve *s, struct session *session, vine_accel_type_e type,
+		       const char *name, const struct region *region, uint64_t offset,
+		       uint64_t size, struct procedure **found)
+{
+	struct procedure *p;
+	bool is_same = true;
+	int fd = -1;
+
+	if (!type_is_here(s, type))
+		return PROC_NO_ACCELERATOR;
+	p = find(s, type, name, false);
+	if (p && p->bytes.bytes != size)
+		return PROC_NO;
+	if (size > s->bytes_max ||
+	    (!p && size > BYTES_ALL * s->bytes_max - s->procedure_bytes))
+		return PROC_SHORT;
+	if (size) {
+		fd = copy(region, offset, size);
+		if (fd < 0)
+			return PROC_SHORT;
+	}
+	if (!p)
+		return make(s, session, type, name, fd, size, found);
+	if (size) {
+		is_same = same(fd, p->bytes.fd, size);
+		close(fd);
+	}
+	if (!is_same)
+		return PROC_NO;
+	*found = p;
+	return session_know(s, session, p) ? PROC_OK : PROC_SHORT;
+}
+
+int procedure_get(struct vine_serve *s, struct session *session, vine_accel_type_e type,
+		  const char *name, struct procedure **found)
+{
+	struct procedure *p;
+	int err;
+
+	if (!type_is_here(s, type))
+		return PROC_NO_ACCELERATOR;
+	p = find(s, type, name, false);
+	if (!p && !plugins_named(&s->plugins, type, name))
+		return PROC_NO;
+	if (!p)
+		p = find(s, type, name, true);
+	if (!p) {
+		err = make(s, session, type, name, -1, 0, found);
+		if (!err)
+			(*found)->by_itself = true;
+		return err;
+	}
+	*found = p;
+	return session_know(s, session, p) ? PROC_OK : PROC_SHORT;
+}
+
+void procedure_put(struct vine_serve *s, struct procedure *p)
+{
+	if (--p->references)
+		return;
+	list_del(&p->link);
+	s->procedure_bytes -= p->bytes.bytes;
+	memory_free(s, &p->bytes);
+	free(p);
+}

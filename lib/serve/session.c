@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * session.c - a client process: what it knows, and what it has shown us of its memory
+ *
+ * It begins and ends with a control queue. Task queues that are left over then stay, but
+ * their session knows no procedure any more.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "serve/serve.h"
+
+/* ---- tokens ---- */
+
+/* A free place in the table, or -1. */
+static int token_place(const struct vine_serve *s)
+{
+	unsigned int i;
+
+	for (i = 0; i < CONNECTIONS_MAX; i++)
+		if (!s->tokens[i][0] && !s->tokens[i][1])
+			return i;
+	return -1;
+}
+
+static bool token_make(uint64_t token[2])
+{
+	do {
+		if (getrandom(token, 16, 0) != 16)
+			return false;
+	} while (!token[0] && !token[1]);
+	return true;
+}
+
+void session_token(struct vine_serve *s, const struct session *session, uint64_t token[2])
+{
+	memcpy(token, s->tokens[session->place], 16);
+}
+
+/* ---- lives ---- */
+
+struct session *session_new(struct vine_serve *s, unsigned int peer, uint32_t pid)
+{
+	struct session *session;
+	int place = token_place(s);
+
+	if (place < 0)
+		return NULL;
+	session = calloc(1, sizeof(*session));
+	if (!session || !token_make(s->tokens[place])) {
+		free(session);
+		return NULL;
+	}
+	session->references = 1;
+	session->open = true;
+	session->place = place;
+	session->peer = peer;
+	session->pid = pid;
+	list_init(&session->regions);
+	list_add_tail(&s->sessions, &session->link);
+	return session;
+}
+
+struct session *session_find(struct vine_serve *s, const uint64_t token[2])
+{
+	struct session *session;
+	struct list *item, *next;
+
+	list_each(item, next, &s->sessions) {
+		session = container_of(item, struct session, link);
+		/* both at once: how long it takes says nothing about one of them */
+		if (session->open && !((s->tokens[session->place][0] ^ token[0]) |
+				       (s->tokens[session->place][1] ^ token[1]))) {
+			session->references++;
+			return session;
+		}
+	}
+	return NULL;
+}
+
+/* A worker of this session's code has nobody left to work for. */
+static void end_workers(struct vine_serve *s, const struct session *session)
+{
+	unsigned int i;
+
+	for (i = 0; i < s->worker_count; i++) {
+		struct worker *w = s->workers[i];
+
+		if (w->session != session)
+			continue;
+		w->session = NULL;
+		if (w->state == WORKER_IDLE || (w->state == WORKER_BUSY && !w->task))
+			worker_kill(s, w, vine_reason_none);
+	}
+}
+
+void session_end(struct vine_serve *s, struct session *session)
+{
+	unsigned int i;
+
+	session->open = false;
+	memset(s->tokens[session->place], 0, 16);
+	list_del(&session->link);
+	for (i = 0; i < s->accelerator_count; i++)
+		if (s->accelerators[i]->holder == session)
+			scheduler_release(s, s->accelerators[i]);
+	for (i = 0; i < session->known_count; i++)
+		procedure_put(s, session->known[i].procedure);
+	free(session->known);
+	session->known = NULL;
+	session->known_count = 0;
+}
+
+void session_put(struct vine_serve *s, struct session *session)
+{
+	if (--session->references)
+		return;
+	end_workers(s, session);
+	free(session);
+}
+
+/* ---- procedures ---- */
+
+static struct reference *reference_of(const struct session *session, uint32_t id)
+{
+	unsigned int i;
+
+	for (i = 0; i < session->known_count; i++)
+		if (session->known[i].procedure->id == id)
+			return &session->known[i];
+	return NULL;
+}
+
+bool session_know(struct vine_serve *s, struct session *session, struct procedure *p)
+{
+	struct reference *r = reference_of(session, p->id);
+
+	if (r) {
+		if (r->count == UINT32_MAX)
+			return false;
+		r->count++;
+		return true;
+	}
+	if (session->known_count == PROCEDURES_MAX ||
+	    p->bytes.bytes > BYTES_SESSION * s->bytes_max - session->known_bytes)
+		return false;
+	r = realloc(session->known, (session->known_count + 1) * sizeof(*r));
+	if (!r)
+		return false;
+	session->known = r;
+	r[session->known_count++] = (struct reference){ p, 1 };
+	session->known_bytes += p->bytes.bytes;
+	p->references++;
+	return true;
+}
+
+bool session_unknow(struct vine_serve *s, struct session *session, uint32_t id)
+{
+	struct reference *r = reference_of(session, id);
+
+	if (!r)
+		return false;
+	if (--r->count)
+		return true;
+	session->known_bytes -= r->procedure->bytes.bytes;
+	procedure_put(s, r->procedure);
+	*r = session->known[--session->known_count];
+	return true;
+}
+
+struct procedure *session_procedure(const struct session *session, uint32_t id)
+{
+	struct reference *r = reference_of(session, id);
+
+	return r ? r->procedure : NULL;
+}
+
+/* ---- regions ---- */
+
+/*
+ * A process attaches a region to each of its queues, but we need it once. Its id says which
+ * it is: ids are not used again, and that it is attached here is checked by importing it.
+ */
+struct region *session_region(struct vine_serve *s, struct session *session, int queue,
+			      uint64_t id)
+{
+	struct list *item, *next;
+	struct region *r;
+	struct memory m;
+	uint64_t bytes = 0;
+	int fd;
+
+	fd = vine_import(queue, id, &bytes);
+	if (fd < 0)
+		serve_lost(s, fd);
+	if (memory_init(s, &m, fd, bytes, false))
+		return NULL;
+	list_each(item, next, &session->regions) {
+		r = container_of(item, struct region, link);
+		if (r->id == id && r->memory.fd >= 0 && fd >= 0) {
+			memory_free(s, &m);
+			r->references++;
+			return r;
+		}
+	}
+	r = calloc(1, sizeof(*r));
+	if (!r) {
+		memory_free(s, &m);
+		return NULL;
+	}
+	*r = (struct region){ .references = 1, .id = id, .memory = m };
+	list_add_tail(&session->regions, &r->link);
+	return r;
+}
+
+void region_put(struct vine_serve *s, struct region *r)
+{
+	if (--r->references)
+		return;
+	list_del(&r->link);
+	memory_free(s, &r->memory);
+	free(r);
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * work.c - a worker's own side: it maps what its tasks need, runs handlers, and answers
+ *
+ * It has nothing of the appliance's but its socket and what comes over it. Around each
+ * mapping there are pages that cannot be touched.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "serve/work.h"
+
+#define CODE_FILES	64	/* descriptors that uploaded code may have */
+
+struct slot {
+	char *address;		/* NULL: nothing */
+	uint64_t bytes;
+	struct plugin_code code;
+	bool loaded;
+};
+
+union request {
+	uint32_t op;
+	struct work_run run;
+	struct work_forget forget;
+};
+
+static struct slot slots[WORK_SLOTS];
+static size_t page;
+
+static uint64_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
+/* ---- memory ---- */
+
+static size_t whole_pages(uint64_t bytes)
+{
+	return (bytes + page - 1) & ~(page - 1);
+}
+
+static void unmap(struct slot *slot)
+{
+	if (!slot->address)
+		return;
+	if (slot->loaded)
+		plugin_code_close(&slot->code);
+	munmap(slot->address - page, whole_pages(slot->bytes) + 2 * page);
+	*slot = (struct slot){ 0 };
+}
+
+static int map(const struct work_map *m, int fd)
+{
+	struct slot *slot = &slots[m->slot];
+	size_t bytes = whole_pages(m->bytes);
+	char *room;
+
+	unmap(slot);
+	room = mmap(NULL, bytes + 2 * page, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED)
+		return -1;
+	if (mmap(room + page, bytes, m->read_only ? PROT_READ : PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+		munmap(room, bytes + 2 * page);
+		return -1;
+	}
+	slot->address = room + page;
+	slot->bytes = m->bytes;
+	return 0;
+}
+
+static int map_all(const struct work_run *run, const int *fds)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < run->maps; i++) {
+		if (map(&run->map[i], fds[i]))
+			ret = -1;
+		if (fds[i] >= 0)
+			close(fds[i]);
+	}
+	return ret;
+}
+
+/* ---- redzones ---- */
+
+static bool redzone_is_whole(const struct vine_buffer *out)
+{
+	const volatile uint8_t *zone = (const uint8_t *)out->address + out->size;
+	unsigned int i;
+
+	for (i = 0; i < TALK_REDZONE; i++)
+		if (zone[i] != TALK_REDZONE_BYTE)
+			return false;
+	return true;
+}
+
+/* A bit for each output that is followed by a whole redzone. */
+static uint64_t whole_redzones(const struct vine_call *call)
+{
+	uint64_t whole = 0;
+	unsigned int i;
+
+	for (i = 0; i < call->out_count; i++)
+		if (redzone_is_whole(&call->out[i]))
+			whole |= 1ULL << i;
+	return whole;
+}
+
+/* ---- tasks ---- */
+
+/* NULL: it cannot be loaded, and @done says why. */
+static vine_handler uploaded(const struct work_run *run, struct work_done *done)
+{
+	struct slot *slot = &slots[run->bytes_slot];
+	char why[PLUGIN_ERROR];
+
+	if (!slot->loaded) {
+		if (plugin_code_open(&slot->code, slot->address, run->bytes_size, why)) {
+			snprintf(done->why, sizeof(done->why), "%.*s", WORK_WHY - 1, why);
+			return NULL;
+		}
+		slot->loaded = true;
+	}
+	return slot->code.run;
+}
+
+static void run_task(const struct work_self *self, const struct work_run *run,
+		     const int *fds, struct work_done *done)
+{
+	struct vine_buffer buffers[TALK_BUFFERS], *b = buffers;
+	struct vine_call call = {
+		.size = sizeof(call), .procedure = run->name, .accelerator = self->accelerator,
+		.type = self->type, .in_count = run->in_count, .out_count = run->out_count,
+	};
+	vine_handler handler;
+	uint64_t damaged = 0;
+	unsigned int i;
+	int ret;
+
+	done->started = now();
+	if (map_all(run, fds)) {
+		done->reason = vine_reason_no_memory;
+		goto out;
+	}
+	handler = run->handler ? run->handler->run : uploaded(run, done);
+	if (!handler) {
+		done->reason = vine_reason_no_procedure;
+		goto out;
+	}
+	for (i = 0; i < (unsigned int)run->has_args + run->in_count + run->out_count; i++)
+		buffers[i] = (struct vine_buffer){
+			slots[run->buffer[i].slot].address + run->buffer[i].offset,
+			run->buffer[i].size,
+		};
+	if (run->has_args)
+		call.args = *b++;
+	call.in = b;
+	call.out = b + run->in_count;
+	if (run->bytes_size) {
+		call.bytes = slots[run->bytes_slot].address;
+		call.bytes_size = run->bytes_size;
+	}
+	/* what the client has damaged itself is not held against the handler */
+	if (run->redzones)
+		damaged = whole_redzones(&call);
+	ret = handler(&call);
+	if (run->redzones)
+		damaged &= ~whole_redzones(&call);
+	if (damaged) {
+		done->reason = vine_reason_overrun;
+		done->detail = __builtin_ctzll(damaged);
+	} else if (ret) {
+		done->reason = vine_reason_handler;
+		done->detail = ret;
+	}
+out:
+	done->ended = now();
+}
+
+/* ---- requests ---- */
+
+/* Descriptors come in @fds; -1: there was no room for one. False: the appliance is no more. */
+static bool receive(int socket, union request *request, int *fds)
+{
+	char control[CMSG_SPACE(sizeof(int) * (TALK_BUFFERS + 1))];
+	struct iovec v = { request, sizeof(*request) };
+	struct msghdr m = {
+		.msg_iov = &v, .msg_iovlen = 1, .msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *c;
+	ssize_t n;
+
+	do
+		n = recvmsg(socket, &m, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		return false;
+	memset(fds, 0xff, sizeof(int) * (TALK_BUFFERS + 1));
+	c = CMSG_FIRSTHDR(&m);
+	if (c)
+		memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+	return true;
+}
+
+static void serve(const struct work_self *self)
+{
+	static union request request;
+	int fds[TALK_BUFFERS + 1];
+	unsigned int i;
+
+	while (receive(self->socket, &request, fds)) {
+		struct work_done done = { .serial = request.run.serial };
+
+		if (request.op == WORK_RUN)
+			run_task(self, &request.run, fds, &done);
+		else
+			for (i = 0; i < request.forget.slots; i++)
+				unmap(&slots[request.forget.slot[i]]);
+		if (send(self->socket, &done, sizeof(done), MSG_NOSIGNAL) < 0)
+			return;
+		/* something has eaten this process's memory or descriptors: a new one, please */
+		if (done.reason == vine_reason_no_memory)
+			return;
+	}
+}
+
+/* ---- birth ---- */
+
+/* Who calls exit() must not run what the appliance has registered for its own end. */
+static void leave(void)
+{
+	_exit(1);
+}
+
+static void reset_signals(void)
+{
+	sigset_t none;
+	int i;
+
+	for (i = 1; i < NSIG; i++)
+		signal(i, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int limit(int resource, rlim_t most)
+{
+	struct rlimit l = { most, most };
+
+	return setrlimit(resource, &l);
+}
+
+/* Uploaded code: as little as it needs. */
+static int confine(const struct work_self *self)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), i;
+
+	if (null < 0)
+		return -1;
+	for (i = 0; i <= 2; i++)
+		if (dup2(null, i) < 0)
+			return -1;
+	close(null);
+	if (limit(RLIMIT_CORE, 0) || limit(RLIMIT_NOFILE, CODE_FILES) ||
+	    limit(RLIMIT_FSIZE, self->bytes_max))
+		return -1;
+	if (geteuid() == 0 &&
+	    (setgroups(0, NULL) || setresgid(self->gid, self->gid, self->gid) ||
+	     setresuid(self->uid, self->uid, self->uid)))
+		return -1;
+	return limit(RLIMIT_NPROC, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? -1 : 0;
+}
+
+_Noreturn void work(const struct work_self *self)
+{
+	page = sysconf(_SC_PAGESIZE);
+	setpgid(0, 0);
+	reset_signals();
+	if (self->socket > 3)
+		close_range(3, self->socket - 1, 0);
+	close_range(self->socket + 1, ~0U, 0);
+	/* the last step: a change of user takes it back */
+	if ((self->code && confine(self)) || prctl(PR_SET_PDEATHSIG, SIGKILL) ||
+	    getppid() != self->parent || atexit(leave))
+		_exit(WORK_UNFIT);
+	serve(self);
+	_exit(0);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * work.h - what the appliance and a worker say to each other
+ *
+ * Over a SEQPACKET socket: a request, then its answer. The worker may be running uploaded
+ * code, so its answers are checked like a stranger's.
+ *
+ * A worker keeps what it has mapped in numbered slots, which the appliance hands out: the
+ * clients' regions, and the bytes of procedures.
+ */
+#ifndef SERVE_WORK_H
+#define SERVE_WORK_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "serve/plugin.h"
+#include "talk/protocol.h"
+
+#define WORK_SLOTS	512
+#define WORK_WHY	100	/* bytes of a sentence, with its zero */
+
+/* Exit status of a worker that could not become what it has to be. */
+#define WORK_UNFIT	126
+
+enum work_op {
+	WORK_RUN = 1,		/* -> work_done */
+	WORK_FORGET,		/* -> work_done, of which only @serial means anything */
+};
+
+/* To be mapped; its descriptor comes along, in the same order. */
+struct work_map {
+	uint32_t slot;
+	uint32_t read_only;
+	uint64_t bytes;
+};
+
+struct work_buffer {
+	uint32_t slot;
+	uint32_t reserved;
+	uint64_t offset, size;
+};
+
+/* Sent up to its last buffer. */
+struct work_run {
+	uint32_t op;
+	uint32_t maps;
+	uint64_t serial;
+	const struct vine_procedure *handler;	/* NULL: what is uploaded, in @bytes_slot */
+	uint64_t bytes_size;			/* 0: no bytes */
+	uint32_t bytes_slot;
+	uint8_t has_args, redzones, in_count, out_count;
+	char name[TALK_NAME + 1];
+	struct work_map map[TALK_BUFFERS + 1];	/* all buffers in different ones, the bytes */
+	struct work_buffer buffer[TALK_BUFFERS];	/* args, inputs, outputs */
+};
+
+/* Sent up to its last slot. */
+struct work_forget {
+	uint32_t op;
+	uint32_t slots;
+	uint64_t serial;
+	uint16_t slot[WORK_SLOTS];
+};
+
+/* @reason: none, handler, overrun, no_procedure (it cannot be loaded: @why) or no_memory */
+struct work_done {
+	uint64_t serial;
+	int32_t reason, detail;
+	uint64_t started, ended;
+	char why[WORK_WHY];
+};
+
+/* Who a worker is. @code: it runs uploaded code, as @uid and @gid when it is root. */
+struct work_self {
+	int socket;
+	pid_t parent;
+	const char *accelerator;
+	vine_accel_type_e type;
+	bool code;
+	uid_t uid;
+	gid_t gid;
+	size_t bytes_max;
+};
+
+/* The rest of a forked process's life. */
+_Noreturn void work(const struct work_self *self);
+
+#endif /* SERVE_WORK_H */
