@@ -421,7 +421,7 @@ static bool take_get(struct vine_serve *s, struct connection *c,
 	if (!good_name(&m->name))
 		return false;
 	name_of(&m->name, name);
-	status = procedure_get(s, c->session, m->head.a, name, &p);
+	status = procedures_get(s, c->session, m->head.a, name, &p);
 	answer_procedure(c, m->head.tag, status, p);
 	return true;
 }
@@ -463,8 +463,8 @@ static bool take_bytes(struct vine_serve *s, struct connection *c,
 			return false;
 	}
 	name_of(&c->name, name);
-	status = procedure_register(s, c->session, c->name.head.a, name, r,
-				    TALK_WHERE_OFFSET(ref->where), ref->size, &p);
+	status = procedures_register(s, c->session, c->name.head.a, name, r,
+				     TALK_WHERE_OFFSET(ref->where), ref->size, &p);
 	c->name.head.op = 0;
 	answer_procedure(c, m->head.tag, status, p);
 	return true;

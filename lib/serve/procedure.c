@@ -134,9 +134,9 @@ static bool same(int a, int b, uint64_t size)
 	return true;
 }
 
-int procedure_register(struct vine_serve *s, struct session *session, vine_accel_type_e type,
-		       const char *name, const struct region *region, uint64_t offset,
-		       uint64_t size, struct procedure **found)
+int procedures_register(struct vine_serve *s, struct session *session, vine_accel_type_e type,
+			const char *name, const struct region *region, uint64_t offset,
+			uint64_t size, struct procedure **found)
 {
 	struct procedure *p;
 	bool is_same = true;
@@ -167,8 +167,8 @@ int procedure_register(struct vine_serve *s, struct session *session, vine_accel
 	return session_know(s, session, p) ? PROC_OK : PROC_SHORT;
 }
 
-int procedure_get(struct vine_serve *s, struct session *session, vine_accel_type_e type,
-		  const char *name, struct procedure **found)
+int procedures_get(struct vine_serve *s, struct session *session, vine_accel_type_e type,
+		   const char *name, struct procedure **found)
 {
 	struct procedure *p;
 	int err;
@@ -190,7 +190,7 @@ int procedure_get(struct vine_serve *s, struct session *session, vine_accel_type
 	return session_know(s, session, p) ? PROC_OK : PROC_SHORT;
 }
 
-void procedure_put(struct vine_serve *s, struct procedure *p)
+void procedures_put(struct vine_serve *s, struct procedure *p)
 {
 	if (--p->references)
 		return;

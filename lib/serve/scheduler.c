@@ -19,7 +19,7 @@ void task_free(struct vine_serve *s, struct task *task)
 	for (i = 0; i < task->have; i++)
 		region_put(s, task->buffer[i].region);
 	if (task->procedure)
-		procedure_put(s, task->procedure);
+		procedures_put(s, task->procedure);
 	task->connection->tasks--;
 	task->connection->buffers -= task->buffers;
 	free(task);

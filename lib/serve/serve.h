@@ -96,12 +96,12 @@ struct session;
  * Both give the status of struct talk_proc, and if that is 0 a reference of @session's to
  * @*found. @region: NULL: no bytes; else they are there.
  */
-int procedure_register(struct vine_serve *s, struct session *session, vine_accel_type_e type,
-		       const char *name, const struct region *region, uint64_t offset,
-		       uint64_t size, struct procedure **found);
-int procedure_get(struct vine_serve *s, struct session *session, vine_accel_type_e type,
-		  const char *name, struct procedure **found);
-void procedure_put(struct vine_serve *s, struct procedure *p);
+int procedures_register(struct vine_serve *s, struct session *session, vine_accel_type_e type,
+			const char *name, const struct region *region, uint64_t offset,
+			uint64_t size, struct procedure **found);
+int procedures_get(struct vine_serve *s, struct session *session, vine_accel_type_e type,
+		   const char *name, struct procedure **found);
+void procedures_put(struct vine_serve *s, struct procedure *p);
 
 /* ---- sessions ---- */
 

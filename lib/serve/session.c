@@ -106,7 +106,7 @@ void session_end(struct vine_serve *s, struct session *session)
 		if (s->accelerators[i]->holder == session)
 			scheduler_release(s, s->accelerators[i]);
 	for (i = 0; i < session->known_count; i++)
-		procedure_put(s, session->known[i].procedure);
+		procedures_put(s, session->known[i].procedure);
 	free(session->known);
 	session->known = NULL;
 	session->known_count = 0;
@@ -164,7 +164,7 @@ bool session_unknow(struct vine_serve *s, struct session *session, uint32_t id)
 	if (--r->count)
 		return true;
 	session->known_bytes -= r->procedure->bytes.bytes;
-	procedure_put(s, r->procedure);
+	procedures_put(s, r->procedure);
 	*r = session->known[--session->known_count];
 	return true;
 }
