@@ -56,7 +56,8 @@ struct plugin_code {
 
 /*
  * Loads a shared object from @bytes, which are copied, and finds its VINE_UPLOAD_SYMBOL.
- * Its constructors run. 0, or -1 with the reason in @error.
+ * Its constructors run. 0, or -1 with the reason in @error; but what is damaged may crash the
+ * process, as its code may.
  */
 int plugin_code_open(struct plugin_code *code, const void *bytes, size_t size, char *error);
 void plugin_code_close(struct plugin_code *code);
