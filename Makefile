@@ -19,15 +19,21 @@ help:
 #: make check-debug         the guest tests on a kernel with KASAN, lockdep, kmemleak...
 #: make models              the Spin models alone
 #: make unit                the native unit tests alone
+#: make coverage            gcov and lcov of libvine, the core and the tools of the host
 #: make mutants             patches that each break the code, and the test that sees it
 #:
 #: make module [KDIR=...]   vine.ko, for the running kernel or the KDIR given
 #: make modules_install     install it, so that `modprobe vine` works
-#: make lib tools           libvine; vine-server and the demo's programs
+#: make dkms-install        have DKMS build it for each kernel; dkms-remove undoes that
+#: make all [TESTS=1]       libvine and the tools; with the tests of the host, not run
+#: make lib tools           libvine; vine-server, vinectl and the demo's programs
 #: make examples            the examples of tools/examples
 #: make install             libvine, vine.py and tools: DESTDIR=, PREFIX=/usr/local, PYTHONDIR=
 #: make lint                checkpatch, sparse, W=1
 #: make clean
+#:
+#: Options, see Documentation/build.md: TRACE=0|1 DEBUG=0|1 COVERAGE=0|1
+#: WAIT=spin|sleep|adaptive BACKEND=device|local|null
 
 # ---- the module ----
 
@@ -50,6 +56,26 @@ modules_install: module
 	+$(MAKE) -C $(KDIR) M=$(MODULE_DIR) modules_install
 	$(if $(INSTALL_MOD_PATH),,depmod -a)
 
+include driver/version.mk
+
+# With DESTDIR, for packages, the source is put in place and nothing more.
+DKMS_SOURCE = $(DESTDIR)/usr/src/vine-$(VINE_VERSION)
+dkms_there = dkms status vine/$(VINE_VERSION) | grep -q .
+
+.PHONY: dkms-install dkms-remove
+dkms-install:
+	$(if $(DESTDIR),,@command -v dkms >/dev/null || { echo "vine: dkms is not installed: apt install dkms, and your kernel's headers" >&2; exit 1; })
+	$(if $(DESTDIR),,@! $(dkms_there) || dkms remove vine/$(VINE_VERSION) --all)
+	rm -rf $(DKMS_SOURCE)
+	install -d $(DKMS_SOURCE)
+	cp -r Kbuild driver uapi LICENSES $(DKMS_SOURCE)/
+	sed 's/#MODULE_VERSION#/$(VINE_VERSION)/' dkms.conf >$(DKMS_SOURCE)/dkms.conf
+	$(if $(DESTDIR),,dkms install vine/$(VINE_VERSION))
+
+dkms-remove:
+	$(if $(DESTDIR),,@! $(dkms_there) || dkms remove vine/$(VINE_VERSION) --all)
+	rm -rf $(DKMS_SOURCE)
+
 # ---- user space ----
 
 .PHONY: lib tools examples install
@@ -58,19 +84,43 @@ lib:
 
 tools: lib
 	+$(MAKE) -s -C tools/vine-server O=$(B)
+	+$(MAKE) -s -C tools/vinectl O=$(B) LIB=$(B)/lib
 	+$(MAKE) -s -C tools/demo O=$(B)/demo
 
 examples: lib
 	+$(MAKE) -s -C tools/examples O=$(B)/examples
 
-install: lib tools
+# The tests of the host. `make check` builds them itself.
+TESTS := 0
+.PHONY: all tests
+all: lib tools $(if $(filter 1,$(TESTS)),tests)
+
+tests: tools
+	+$(MAKE) -s -C selftests/unit O=$(B)/unit
+	+$(MAKE) -s -C selftests/server O=$(B)
+	+$(MAKE) -s -C selftests/talk O=$(B)/talk
+
+install: lib tools install-man
 	+$(MAKE) -s -C lib O=$(B)/lib install
 	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 755 $(B)/vine-server $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(B)/vine-server $(B)/vinectl $(DESTDIR)$(PREFIX)/bin/
 	install -d $(DESTDIR)$(PYTHONDIR)
 	install -m 644 python/vine.py $(DESTDIR)$(PYTHONDIR)/
 
+# A page is also found by the names that it lists as links.
+.PHONY: install-man
+install-man:
+	@set -e; for p in Documentation/man/*.[1-9]; do \
+		s=$${p##*.}; page=$${p##*/}; to=$(DESTDIR)$(MANDIR)/man; \
+		install -D -m 644 $$p $$to$$s/$$page; \
+		for l in $$(sed -n 's/^\.\\" links: //p' $$p); do \
+			mkdir -p $$to$${l##*.}; \
+			echo ".so man$$s/$$page" >$$to$${l##*.}/$$l; \
+		done; \
+	done
+
 PREFIX ?= /usr/local
+MANDIR ?= $(PREFIX)/share/man
 export PREFIX DESTDIR
 
 # Where Debian's python3 looks; below /usr, what is for all of its versions.
@@ -79,9 +129,9 @@ PYTHONDIR ?= $(PREFIX)/lib/python$(if $(filter /usr,$(PREFIX)),3,$(python_versio
 
 # ---- what the README names ----
 
-BUILD_DEPS := gcc g++ make libc6-dev libssl-dev zlib1g-dev rsync
+BUILD_DEPS := gcc g++ make libc6-dev libssl-dev zlib1g-dev libjson-c-dev rsync
 GUEST_DEPS := qemu-system-x86 busybox-static cpio kmod xz-utils zstd
-CHECK_DEPS := spin sparse perl patch python3
+CHECK_DEPS := spin sparse perl patch python3 dkms mandoc bsdutils
 
 .PHONY: deps-demo deps-check
 deps-demo:
@@ -117,6 +167,10 @@ models: ; @tools/deps spin gcc && selftests/models/run -j $$(nproc)
 unit: ; @tools/deps gcc make && $(MAKE) -s -C selftests/unit O=$(B)/unit run
 mutants: deps-check ; @selftests/mutants/run
 lint: deps-check ; @selftests/check build
+
+COVERAGE_DEPS := lcov
+.PHONY: coverage
+coverage: deps-check ; @tools/deps $(COVERAGE_DEPS) && selftests/coverage
 
 .PHONY: clean
 clean:
