@@ -82,7 +82,9 @@ void talk_warn(const char *format, ...)
 
 /* ---- open and closed ---- */
 
-static const struct talk_backend *const backends[] = { &talk_local, &talk_null };
+static const struct talk_backend *const backends[] = {
+	&talk_device, &talk_local, &talk_null,
+};
 
 enum talk_state {
 	CLOSED,

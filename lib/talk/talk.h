@@ -8,8 +8,7 @@
  *   trace.c    the tracer; trace.h says how a call is traced
  *   null.c     back end that does nothing: copy it to begin a new one
  *   local.c    back end that executes in this process, with a profile
- *   device.c   back end of /dev/vineN, with connect.c (queues), heap.c (buffers in regions)
- *              and clock.c (the appliance's time)
+ *   device.c   back end of /dev/vineN; device.h names the files that belong to it
  *
  * A back end embeds these structures in larger ones of its own. The front end sets and
  * reads the fields above each "back end:" line; the back end those below it.

@@ -52,7 +52,7 @@ struct found {
 	socklen_t length;
 };
 
-volatile sig_atomic_t fake_vine_error;
+atomic_int fake_vine_error;
 
 static uint64_t device_id(int device)
 {

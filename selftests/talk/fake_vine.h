@@ -17,7 +17,7 @@
 #ifndef FAKE_VINE_H
 #define FAKE_VINE_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #define FAKE_VINE_SEGMENT	(1ULL << 30)	/* no region is larger */
 #define FAKE_VINE_CHUNK		(1ULL << 16)
@@ -26,6 +26,6 @@
  * When not 0, accept, transfer and import give it, negative, in this process: -ENODEV,
  * or -ENOTCONN, which ends with the next vine_listen(). May be set by a signal handler.
  */
-extern volatile sig_atomic_t fake_vine_error;
+extern atomic_int fake_vine_error;
 
 #endif /* FAKE_VINE_H */

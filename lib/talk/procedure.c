@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * procedure.c - procedures: known to this process by name, and to each appliance by number
+ *
+ * An appliance hears of a procedure at its first use there, or at vine_proc_register(), and
+ * gives a number, which stands for one reference of this session.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "talk/device.h"
+
+struct number {
+	struct appliance *appliance;
+	uint32_t number;
+};
+
+struct procedure {
+	struct talk_proc_obj obj;
+	struct procedure *next;		/* in @all, which has a reference */
+	unsigned int users;		/* registers and gets without their puts */
+	vine_accel_type_e type;
+	char name[TALK_NAME + 1];
+
+	pthread_mutex_t lock;		/* of all that follows */
+	bool registered;		/* here: then the bytes are known */
+	void *bytes;
+	size_t size;
+	struct number *numbers;
+	unsigned int count;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* of @all, and all @users */
+static struct procedure *all;
+
+/* ---- what an appliance is asked ---- */
+
+/* Statuses of struct talk_proc. */
+enum { ACCEPTED, REFUSED, NO_ACCELERATOR, TOO_MUCH };
+
+static struct vine_msg name_message(uint8_t op, const struct procedure *p)
+{
+	struct talk_name name = {
+		.head = { .op = op, .a = p->type, .b = strlen(p->name) },
+	};
+	struct vine_msg msg;
+
+	memcpy(name.name, p->name, name.head.b);
+	message_set(&msg, &name, sizeof(name));
+	return msg;
+}
+
+/* A status, or what appliance_ask() gives. */
+static int ask(struct appliance *a, const struct heap_block *block, const struct vine_msg *msgs,
+	       unsigned int n, uint32_t *number)
+{
+	struct talk_proc answer;
+	int ret;
+
+	ret = appliance_ask(a, block, msgs, n, TALK_PROC, &answer, sizeof(answer));
+	if (ret)
+		return ret;
+	if (answer.head.a > TOO_MUCH || answer.reserved)
+		return appliance_nonsense(a);
+	*number = answer.id;
+	return answer.head.a;
+}
+
+static int ask_get(const struct procedure *p, struct appliance *a, uint32_t *number)
+{
+	struct vine_msg msg = name_message(TALK_GET, p);
+
+	return ask(a, NULL, &msg, 1, number);
+}
+
+static int ask_register(const struct procedure *p, struct appliance *a, const void *bytes,
+			size_t size, uint32_t *number)
+{
+	struct talk_bytes where = { .head = { .op = TALK_BYTES } };
+	struct vine_msg msgs[2] = { name_message(TALK_REGISTER, p) };
+	struct heap_block *block = NULL;
+	int ret;
+
+	if (size) {
+		ret = heap_alloc(size, &block);
+		if (ret)
+			return ret;
+		memcpy(block->address, bytes, size);
+		where.ref.where = TALK_WHERE(block->region->slot, block->offset);
+		where.ref.size = size;
+	}
+	message_set(&msgs[1], &where, sizeof(where));
+	ret = ask(a, block, msgs, 2, number);
+	if (block)
+		heap_free(block);
+	return ret;
+}
+
+/* Ends a reference. */
+static void put_number(struct appliance *a, uint32_t number)
+{
+	struct talk_put put = { .head = { .op = TALK_PUT }, .id = number };
+	struct vine_msg msg;
+
+	message_set(&msg, &put, sizeof(put));
+	connection_tell(a->control, &msg);
+}
+
+/* ---- numbers; with the procedure's lock held ---- */
+
+static struct number *find_number(const struct procedure *p, const struct appliance *a)
+{
+	unsigned int i;
+
+	for (i = 0; i < p->count; i++) {
+		if (p->numbers[i].appliance == a)
+			return &p->numbers[i];
+	}
+	return NULL;
+}
+
+/* Keeps a number that an appliance gave: one is enough. */
+static int keep_number(struct procedure *p, struct appliance *a, uint32_t number)
+{
+	struct number *grown;
+
+	if (find_number(p, a)) {
+		put_number(a, number);
+		return 0;
+	}
+	grown = realloc(p->numbers, (p->count + 1) * sizeof(*grown));
+	if (!grown) {
+		put_number(a, number);
+		return -ENOMEM;
+	}
+	p->numbers = grown;
+	p->numbers[p->count++] = (struct number){ a, number };
+	return 0;
+}
+
+int procedure_number(struct talk_proc_obj *proc, struct appliance *a, uint32_t *number,
+		     vine_task_reason_e *reason)
+{
+	struct procedure *p = (struct procedure *)proc;
+	struct number *found;
+	int ret = 0;
+
+	pthread_mutex_lock(&p->lock);
+	found = find_number(p, a);
+	if (found) {
+		*number = found->number;
+	} else {
+		ret = p->registered ? ask_register(p, a, p->bytes, p->size, number) :
+				      ask_get(p, a, number);
+		if (ret == ACCEPTED)
+			ret = keep_number(p, a, *number);
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (ret == REFUSED || ret == NO_ACCELERATOR) {
+		*reason = vine_reason_no_procedure;
+		return -ENOENT;
+	}
+	*reason = vine_reason_no_memory;
+	return ret == TOO_MUCH ? -ENOSPC : ret;
+}
+
+/* ---- procedures ---- */
+
+/* Appliances that are still there may forget it. */
+static void destroy(struct handle *h)
+{
+	struct procedure *p = (struct procedure *)h;
+	unsigned int i;
+
+	for (i = 0; i < p->count; i++)
+		put_number(p->numbers[i].appliance, p->numbers[i].number);
+	pthread_mutex_destroy(&p->lock);
+	free(p->numbers);
+	free(p->bytes);
+	free(p);
+}
+
+static struct procedure *procedure_new(vine_accel_type_e type, const char *name)
+{
+	struct procedure *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	p->type = type;
+	memcpy(p->name, name, strnlen(name, TALK_NAME));
+	p->obj.name = p->name;
+	pthread_mutex_init(&p->lock, NULL);
+	return p;
+}
+
+/* ---- those of this process; with the lock held ---- */
+
+static struct procedure *find(vine_accel_type_e type, const char *name)
+{
+	struct procedure *p;
+
+	for (p = all; p; p = p->next) {
+		if (p->type == type && !strcmp(p->name, name))
+			return p;
+	}
+	return NULL;
+}
+
+static int add(struct procedure *p)
+{
+	int ret = handle_open(&p->obj.h, HANDLE_PROC, destroy);
+
+	if (ret)
+		return ret;
+	handle_hold(&p->obj.h);
+	p->next = all;
+	all = p;
+	return 0;
+}
+
+static bool is_same(const struct procedure *p, const void *bytes, size_t size)
+{
+	return p->size == size && (!size || !memcmp(p->bytes, bytes, size));
+}
+
+/* Tells every appliance that could run it. */
+static int register_everywhere(struct procedure *p, const void *bytes, size_t size)
+{
+	struct appliance *a;
+	uint32_t number;
+	int ret = 0;
+
+	for (a = appliance_next(NULL); a && !ret; a = appliance_next(a)) {
+		if (!appliance_has(a, p->type))
+			continue;
+		ret = ask_register(p, a, bytes, size, &number);
+		if (ret == ACCEPTED)
+			ret = keep_number(p, a, number);
+		else if (ret == NO_ACCELERATOR || ret == -EPIPE)
+			ret = 0;
+		else if (ret == REFUSED)
+			ret = -EEXIST;
+		else if (ret == TOO_MUCH) {
+			talk_warn("appliance %s has no room for procedure %s", a->name, p->name);
+			ret = -ENOSPC;
+		}
+	}
+	return ret;
+}
+
+/* Makes it one whose bytes are known. */
+static int set_bytes(struct procedure *p, const void *bytes, size_t size)
+{
+	void *copy = NULL;
+	int ret;
+
+	if (size) {
+		copy = malloc(size);
+		if (!copy)
+			return -ENOMEM;
+		memcpy(copy, bytes, size);
+	}
+	pthread_mutex_lock(&p->lock);
+	ret = register_everywhere(p, bytes, size);
+	if (!ret) {
+		p->registered = true;
+		p->bytes = copy;
+		p->size = size;
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (ret)
+		free(copy);
+	return ret;
+}
+
+int procedure_register(vine_accel_type_e type, const char *name, const void *bytes, size_t size,
+		       struct talk_proc_obj **proc)
+{
+	struct procedure *p;
+	bool is_new;
+	int ret = 0;
+
+	pthread_mutex_lock(&lock);
+	p = find(type, name);
+	is_new = !p;
+	if (is_new)
+		p = procedure_new(type, name);
+	if (!p) {
+		ret = -ENOMEM;
+	} else if (p->registered) {
+		ret = is_same(p, bytes, size) ? 0 : -EEXIST;
+	} else {
+		appliances_find();
+		ret = set_bytes(p, bytes, size);
+	}
+	if (!ret && is_new)
+		ret = add(p);
+	if (!ret) {
+		p->users++;
+		*proc = &p->obj;
+	} else if (p && is_new) {
+		destroy(&p->obj.h);
+	}
+	pthread_mutex_unlock(&lock);
+	return ret;
+}
+
+/* One that an appliance has. */
+static int get_anywhere(vine_accel_type_e type, const char *name, struct procedure **out)
+{
+	struct procedure *p = procedure_new(type, name);
+	struct appliance *a;
+	uint32_t number;
+	int ret = REFUSED;
+
+	if (!p)
+		return -ENOMEM;
+	appliances_find();
+	for (a = appliance_next(NULL); a; a = appliance_next(a)) {
+		if (!appliance_has(a, type))
+			continue;
+		ret = ask_get(p, a, &number);
+		if (ret == ACCEPTED)
+			break;
+	}
+	if (!a)
+		ret = -ENOENT;
+	else
+		ret = keep_number(p, a, number);
+	if (!ret)
+		ret = add(p);
+	if (ret)
+		destroy(&p->obj.h);
+	else
+		*out = p;
+	return ret;
+}
+
+int procedure_get(vine_accel_type_e type, const char *name, struct talk_proc_obj **proc)
+{
+	struct procedure *p;
+	int ret = 0;
+
+	pthread_mutex_lock(&lock);
+	p = find(type, name);
+	if (!p)
+		ret = get_anywhere(type, name, &p);
+	if (!ret) {
+		p->users++;
+		*proc = &p->obj;
+	}
+	pthread_mutex_unlock(&lock);
+	return ret;
+}
+
+int procedure_put(struct talk_proc_obj *proc)
+{
+	struct procedure *p = (struct procedure *)proc, **link;
+	bool last;
+
+	pthread_mutex_lock(&lock);
+	if (!p->users) {
+		pthread_mutex_unlock(&lock);
+		return -EINVAL;		/* another thread has put the last one meanwhile */
+	}
+	last = !--p->users;
+	if (last) {
+		for (link = &all; *link != p; link = &(*link)->next)
+			;
+		*link = p->next;
+	}
+	pthread_mutex_unlock(&lock);
+	if (last) {
+		handle_close(HANDLE_PROC, p->obj.h.value);
+		handle_put(&p->obj.h);
+	}
+	return 0;
+}
+
+/* All handles are closed. */
+void procedures_close(void)
+{
+	struct procedure *p;
+
+	while ((p = all)) {
+		all = p->next;
+		handle_put(&p->obj.h);
+	}
+}
+
+void procedures_forked(void)
+{
+	all = NULL;
+	pthread_mutex_init(&lock, NULL);
+}

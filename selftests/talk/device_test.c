@@ -1,0 +1,1149 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * device_test.c - the back end "device", with an appliance that misbehaves (actor.h)
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "tap.h"
+
+#include "actor.h"
+#include "fake_vine.h"
+#include "talk/device.h"
+
+/* What does not hold at once is looked at again, for as long as a test may take. */
+static bool nap(void)
+{
+	const struct timespec t = { 0, 500000 };
+
+	nanosleep(&t, NULL);
+	return true;
+}
+#define EVENTUALLY(cond)							\
+	({									\
+		unsigned int left_ = 40000;					\
+		while (!(cond) && left_-- && nap())				\
+			;							\
+		(bool)(cond);							\
+	})
+
+static struct actor actor;
+static char device_path[] = "/tmp/device-test-XXXXXX";	/* of our own: a folder will do */
+static vine_accel **accels;
+static int accel_count;
+
+static unsigned int count_fds(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	unsigned int n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+/* An actor with 4 accelerators, and a client that knows them. */
+static bool begin(void)
+{
+	memset(&actor, 0, sizeof(actor));
+	actor.accels = 4;
+	actor.trick_at = -1;
+	actor_start(&actor);
+	vine_talk_backend("device");
+	vine_talk_init();
+	accel_count = vine_accel_list(ANY, &accels);
+	return EXPECT(accel_count == 4);
+}
+
+static void end(void)
+{
+	vine_talk_exit();
+	free(accels);
+	accels = NULL;
+	EXPECT(EVENTUALLY(!actor.queues));	/* nothing stays open */
+	actor_stop(&actor);
+	EXPECT(!actor.violations);
+}
+
+/* ---- jobs: a task of two buffers, whose result is checked ---- */
+
+struct job {
+	vine_data *in, *out;
+	vine_task *task;
+	uint8_t byte;
+	size_t size;
+};
+
+static bool job_new(struct job *j, size_t size)
+{
+	*j = (struct job){ .in = vine_data_alloc(size, Both), .out = vine_data_alloc(size, Both),
+			   .size = size };
+	return j->in && j->out;
+}
+
+static bool job_issue(struct job *j, vine_accel *accel, vine_proc *proc, uint8_t byte)
+{
+	j->byte = byte;
+	memset(vine_data_deref(j->in), byte, j->size);
+	memset(vine_data_deref(j->out), 0xee, j->size);
+	j->task = vine_task_issue(accel, proc, NULL, 1, &j->in, 1, &j->out);
+	return j->task;
+}
+
+static bool job_right(const struct job *j)
+{
+	const uint8_t *out = vine_data_deref(j->out);
+
+	return out[0] == (uint8_t)(j->byte + 1) && out[j->size - 1] == (uint8_t)(j->byte + 1);
+}
+
+static bool job_wait(struct job *j)
+{
+	bool good = vine_task_wait(j->task) == task_completed && job_right(j);
+
+	vine_task_free(j->task);
+	j->task = NULL;
+	return good;
+}
+
+static void job_free(struct job *j)
+{
+	vine_data_free(j->in);
+	vine_data_free(j->out);
+}
+
+/* ---- when all is well ---- */
+
+static void accelerators(void)
+{
+	vine_accel_stats_s stats;
+	vine_accel **again;
+	vine_accel_loc_s loc;
+
+	if (!begin())
+		return;
+	loc = vine_accel_location(accels[1]);
+	EXPECT(!strcmp(loc.segment, device_path) && !strcmp(loc.appliance, "actor") &&
+	       !strcmp(loc.name, "actor1") && !strcmp(loc.host, "stage") &&
+	       !strcmp(loc.pci, "0012:03:08.5"));
+	loc = vine_accel_location(accels[0]);
+	EXPECT(!*loc.pci && loc.incarnation == 1);
+	EXPECT(vine_accel_type(accels[1]) == GPU);
+	EXPECT(vine_accel_stat(accels[1], &stats) == accel_idle);
+	EXPECT(stats.queued == 1 && stats.running == 2 && stats.done == 3 && stats.failed == 4 &&
+	       stats.busy_ns == 5);
+	EXPECT(vine_accel_list(CPU, NULL) == 2 && vine_accel_list(GPU_SOFT, NULL) == 0);
+	EXPECT(vine_accel_list(FPGA, &again) == 1 && again[0] == accels[2]);
+	free(again);
+	EXPECT(actor.accepted == 1);	/* one control queue */
+	end();
+}
+
+/* 0 to 64 buffers, with and without arguments, in any number of messages. */
+static void buffers(void)
+{
+	vine_data *in[TALK_BUFFERS], *out[TALK_BUFFERS], *args;
+	unsigned int ins, outs, i;
+	vine_proc *proc;
+	vine_task *task;
+
+	if (!begin())
+		return;
+	proc = vine_proc_register(ANY, "p", "p", 1);
+	args = vine_data_alloc(77, Both);
+	memset(vine_data_deref(args), 7, 77);
+	for (i = 0; i < TALK_BUFFERS; i++) {
+		in[i] = vine_data_alloc(100 + i, Both);
+		out[i] = vine_data_alloc(200 + i, i % 3 ? Both : AccelOnly);
+		memset(vine_data_deref(in[i]), 50, 100 + i);
+	}
+	for (ins = 0; ins <= 64; ins += ins < 8 ? 1 : 7) {
+		for (outs = 0; ins + outs <= 64; outs += outs < 8 ? 1 : 7) {
+			bool with = ins + outs < 64 && (ins + outs) % 2;
+
+			task = vine_task_issue(accels[0], proc, with ? args : NULL, ins, in, outs,
+					       out);
+			EXPECT(vine_task_wait(task) == task_completed);
+			vine_task_free(task);
+			if (outs > 1)
+				EXPECT(*(uint8_t *)vine_data_deref(out[1]) == 1);
+		}
+	}
+	/* the first output is seen through AccelOnly by being an input */
+	task = vine_task_issue(accels[0], proc, args, 1, in, 2, out + 1);
+	EXPECT(vine_task_wait(task) == task_completed);
+	EXPECT(*(uint8_t *)vine_data_deref(out[1]) == 8);	/* made of args, not of in[0] */
+	vine_task_free(task);
+	for (i = 0; i < TALK_BUFFERS; i++) {
+		vine_data_free(in[i]);
+		vine_data_free(out[i]);
+	}
+	vine_data_free(args);
+	vine_proc_put(proc);
+	end();
+}
+
+#define JOBS	40
+
+static vine_proc *shared_proc;
+static atomic_uint wrong;
+
+static void *stress(void *arg)
+{
+	unsigned int i, n, rounds = SCALED(20);
+	struct job jobs[JOBS];
+	uint8_t byte = (uintptr_t)arg;
+
+	for (i = 0; i < JOBS; i++)
+		wrong += !job_new(&jobs[i], 1 + i * 50);
+	for (n = 0; n < rounds; n++) {
+		for (i = 0; i < JOBS; i++)
+			wrong += !job_issue(&jobs[i], accels[i % 4], shared_proc, byte++);
+		for (i = 0; i < JOBS; i++)
+			while (i % 3 == 0 && vine_task_stat(jobs[i].task, NULL) == task_issued)
+				sched_yield();
+		for (i = 0; i < JOBS; i++)
+			wrong += !job_wait(&jobs[i]);
+	}
+	for (i = 0; i < JOBS; i++)
+		job_free(&jobs[i]);
+	return NULL;
+}
+
+static void run_threads(unsigned int n, void *(*run)(void *))
+{
+	pthread_t t[16];
+	uintptr_t i;
+
+	for (i = 0; i < n; i++)
+		EXPECT(!pthread_create(&t[i], NULL, run, (void *)i));
+	for (i = 0; i < n; i++)
+		pthread_join(t[i], NULL);
+}
+
+static void threads(void)
+{
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	wrong = 0;
+	run_threads(8, stress);
+	EXPECT(!wrong);
+	EXPECT(actor.accepted == 9);			/* a queue per thread */
+	EXPECT(EVENTUALLY(actor.queues == 1));		/* closed at their ends */
+	EXPECT(actor.tasks == 8 * JOBS * SCALED(20));	/* none twice, none lost */
+	EXPECT(actor.registered == 1);
+	vine_proc_put(shared_proc);
+	EXPECT(EVENTUALLY(!actor.procedures));
+	end();
+}
+
+/* ---- signals ---- */
+
+static atomic_uint ticks;
+
+static void tick(int sig)
+{
+	(void)sig;
+	ticks++;
+}
+
+static void signals(void)
+{
+	struct sigaction action = { .sa_handler = tick };	/* no SA_RESTART */
+	struct itimerspec often = { { 0, 200000 }, { 0, 200000 } };
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+	timer_t timer;
+
+	if (!begin())
+		return;
+	sigaction(SIGUSR1, &action, NULL);
+	CHECK(!timer_create(CLOCK_MONOTONIC, &event, &timer));
+	timer_settime(timer, 0, &often, NULL);
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	wrong = 0;
+	run_threads(4, stress);
+	timer_delete(timer);
+	EXPECT(!wrong);
+	EXPECT(ticks > 10);
+	EXPECT(actor.tasks == 4 * JOBS * SCALED(20));
+	vine_proc_put(shared_proc);
+	end();
+}
+
+/* ---- waiting ---- */
+
+static struct job *waited_for;
+static atomic_uint waiting, woken;
+
+static void *wait_for_one(void *arg)
+{
+	struct job *j = &waited_for[(uintptr_t)arg];
+
+	waiting++;
+	wrong += vine_task_wait(j->task) != task_completed || !job_right(j);
+	woken++;
+	return NULL;
+}
+
+/* Tasks of one thread, each waited for by another one, all on one queue. */
+static void any_thread_waits(void)
+{
+	struct job jobs[12];
+	pthread_t t[12];
+	uintptr_t i;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	actor.hold = true;
+	wrong = waiting = woken = 0;
+	waited_for = jobs;
+	for (i = 0; i < 12; i++) {
+		EXPECT(job_new(&jobs[i], 100));
+		EXPECT(job_issue(&jobs[i], accels[0], shared_proc, i));
+		EXPECT(vine_task_stat(jobs[i].task, NULL) == task_issued);
+	}
+	for (i = 0; i < 12; i++)
+		pthread_create(&t[i], NULL, wait_for_one, (void *)(11 - i));
+	EXPECT(EVENTUALLY(waiting == 12));
+	EXPECT(!woken);
+	actor.hold = false;
+	for (i = 0; i < 12; i++)
+		pthread_join(t[i], NULL);
+	EXPECT(!wrong && woken == 12);
+	for (i = 0; i < 12; i++) {
+		EXPECT(job_wait(&jobs[i]));
+		job_free(&jobs[i]);
+	}
+	vine_proc_put(shared_proc);
+	end();
+}
+
+static void *let_go(void *arg)
+{
+	(void)arg;
+	/* until the other thread can do nothing but wait for room */
+	EXPECT(EVENTUALLY(actor.accepted == 2));
+	for (int i = 0; i < 40; i++)
+		nap();
+	actor.deaf = false;
+	return NULL;
+}
+
+/* More tasks than the rings and the appliance hold: the issue waits, and goes on. */
+static void full(void)
+{
+	static struct job jobs[700];
+	pthread_t t, w;
+	unsigned int i;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	for (i = 0; i < 700; i++)
+		EXPECT(job_new(&jobs[i], 10));
+	EXPECT(job_issue(&jobs[0], accels[0], shared_proc, 0) && job_wait(&jobs[0]));
+	actor.deaf = true;
+	pthread_create(&t, NULL, let_go, NULL);
+	wrong = waiting = woken = 0;
+	waited_for = jobs;
+	EXPECT(job_issue(&jobs[0], accels[0], shared_proc, 5));
+	pthread_create(&w, NULL, wait_for_one, (void *)0);	/* and somebody pulls */
+	for (i = 1; i < 700; i++)
+		EXPECT(job_issue(&jobs[i], accels[0], shared_proc, i));
+	pthread_join(t, NULL);
+	pthread_join(w, NULL);
+	EXPECT(!wrong);
+	for (i = 0; i < 700; i++) {
+		EXPECT(job_wait(&jobs[i]));
+		job_free(&jobs[i]);
+	}
+	vine_proc_put(shared_proc);
+	end();
+}
+
+/* ---- lives of threads ---- */
+
+static struct job left[4];
+
+static void *issue_and_leave(void *arg)
+{
+	unsigned int i = (uintptr_t)arg;
+
+	EXPECT(job_issue(&left[i], accels[0], shared_proc, i));
+	return NULL;
+}
+
+static void orphans(void)
+{
+	unsigned int i;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	for (i = 0; i < 4; i++)
+		EXPECT(job_new(&left[i], 100));
+	actor.hold = true;
+	for (i = 0; i < 3; i++) {	/* one after the other */
+		pthread_t t;
+
+		pthread_create(&t, NULL, issue_and_leave, (void *)(uintptr_t)i);
+		pthread_join(t, NULL);
+	}
+	/* each adopted the one before it */
+	EXPECT(EVENTUALLY(actor.tasks == 3));
+	EXPECT(actor.accepted == 2 && actor.queues == 2);
+	actor.hold = false;
+	EXPECT(job_wait(&left[1]));
+	EXPECT(job_wait(&left[0]));
+	EXPECT(job_wait(&left[2]));
+	/* whoever took the last one has closed it */
+	EXPECT(EVENTUALLY(actor.queues == 1));
+	/* nothing in flight: closed at the thread's end */
+	EXPECT(job_issue(&left[3], accels[0], shared_proc, 9) && job_wait(&left[3]));
+	EXPECT(actor.accepted == 3);
+	for (i = 0; i < 4; i++)
+		job_free(&left[i]);
+	vine_proc_put(shared_proc);
+	end();
+}
+
+/* ---- the appliance dies ---- */
+
+static void *issue_until_lost(void *arg)
+{
+	struct job jobs[JOBS];
+	unsigned int i, n;
+	vine_task_stats_s stats;
+
+	(void)arg;
+	for (i = 0; i < JOBS; i++)
+		wrong += !job_new(&jobs[i], 100);
+	for (n = 0; n < JOBS; n++)
+		if (!job_issue(&jobs[n], accels[n % 4], shared_proc, n))
+			break;
+	for (i = 0; i < n; i++) {
+		vine_task_wait(jobs[i].task);
+		if (vine_task_stat(jobs[i].task, &stats) == task_failed) {
+			wrong += stats.reason != vine_reason_lost;
+			woken++;
+		}
+		vine_task_free(jobs[i].task);
+	}
+	for (i = 0; i < JOBS; i++)
+		job_free(&jobs[i]);
+	return NULL;
+}
+
+static void dies(void)
+{
+	vine_accel **others;
+	struct job j;
+	unsigned int fds;
+	int n;
+
+	if (!begin())
+		return;
+	fds = count_fds();
+	shared_proc = vine_proc_register(CPU, "p", "p", 1);
+	wrong = woken = 0;
+	actor.trick = DIE;
+	actor.trick_at = actor.sent + 100;	/* with a lot in flight, of all threads */
+	run_threads(6, issue_until_lost);
+	EXPECT(!wrong && woken > 0);
+	EXPECT(vine_accel_stat(accels[0], NULL) == accel_failed);
+	EXPECT(vine_accel_type(accels[1]) == GPU);	/* handles stay what they are */
+	EXPECT(vine_accel_list(ANY, NULL) == 0);
+	EXPECT(!vine_task_issue(accels[0], shared_proc, NULL, 0, NULL, 0, NULL));
+	actor_stop(&actor);
+	EXPECT(!actor.violations);
+
+	/* it comes back: a new session; the procedure is registered there when it is used */
+	memset(&actor, 0, sizeof(actor));
+	actor.accels = 2;
+	actor.trick_at = -1;
+	actor_start(&actor);
+	n = vine_accel_list(ANY, &others);
+	EXPECT(n == 2 && others[0] != accels[0]);
+	EXPECT(vine_accel_stat(accels[0], NULL) == accel_failed);
+	EXPECT(!actor.registered);
+	EXPECT(job_new(&j, 1000) && job_issue(&j, others[0], shared_proc, 3) && job_wait(&j));
+	EXPECT(actor.registered == 1);
+	job_free(&j);
+	free(others);
+	vine_proc_put(shared_proc);
+	EXPECT(count_fds() <= fds + 3);		/* both ends of a task queue, a region */
+	end();
+}
+
+/* Memory that a lost task may write to is not used again. */
+static void lost_memory(void)
+{
+	struct job a, b;
+	vine_data *c;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	EXPECT(job_new(&a, 100) && job_new(&b, 100));
+	actor.trick = CLOSE;
+	actor.trick_at = actor.sent + 2;	/* the answer, after WELCOME and HOST */
+	EXPECT(job_issue(&a, accels[0], shared_proc, 1));
+	EXPECT(vine_task_wait(a.task) == task_failed);
+	vine_task_free(a.task);
+	job_free(&a);
+	c = vine_data_alloc(100, Both);
+	EXPECT((char *)vine_data_deref(c) > (char *)vine_data_deref(b.in) + (1 << 20) ||
+	       (char *)vine_data_deref(c) < (char *)vine_data_deref(b.in) - (1 << 20));
+	vine_data_free(c);
+	/* the session goes on, on another queue */
+	EXPECT(job_issue(&b, accels[0], shared_proc, 1) && job_wait(&b));
+	EXPECT(actor.accepted == 3);
+	job_free(&b);
+	EXPECT(vine_accel_stat(accels[0], NULL) == accel_idle);
+	vine_proc_put(shared_proc);
+	end();
+}
+
+/* ---- it misbehaves ---- */
+
+/* A little of everything. Whatever happens, nothing crashes, hangs or is left. */
+static void scenario(void)
+{
+	vine_accel **list = NULL, *held;
+	vine_proc *proc, *other;
+	struct job jobs[6];
+	vine_task_stats_s stats;
+	unsigned int i;
+	int n;
+
+	vine_talk_init();
+	n = vine_accel_list(ANY, &list);
+	for (int k = 0; k < n; k++) {
+		vine_accel_location(list[k]);
+		vine_accel_stat(list[k], NULL);
+	}
+	proc = vine_proc_register(CPU, "p", "pppp", 4);
+	other = vine_proc_get(ANY, "other");
+	for (i = 0; i < 6; i++)
+		EXPECT(job_new(&jobs[i], 100 + 100 * i));
+	held = n ? list[0] : NULL;
+	if (!held || !vine_accel_acquire(&held))
+		held = NULL;
+	for (i = 0; n && i < 6; i++) {
+		jobs[i].byte = i;
+		jobs[i].task = vine_task_issue(held && i % 2 ? held : list[0], i % 3 ? proc : other,
+					       NULL, 1, &jobs[i].in, 1, &jobs[i].out);
+	}
+	for (i = 0; i < 6; i++) {
+		if (!jobs[i].task)
+			continue;
+		if (i == 3)
+			vine_task_stat(jobs[i].task, NULL);
+		vine_task_wait(jobs[i].task);
+		if (vine_task_stat(jobs[i].task, &stats) == task_failed)
+			EXPECT(stats.reason == vine_reason_lost);
+		vine_task_free(jobs[i].task);
+	}
+	if (held)
+		vine_accel_release(&held);
+	for (i = 0; i < 6; i++)
+		job_free(&jobs[i]);
+	if (proc)
+		vine_proc_put(proc);
+	if (other)
+		vine_proc_put(other);
+	free(list);
+	vine_talk_exit();
+}
+
+/* Messages that an honest actor sends in the scenario. */
+static unsigned int scenario_messages(void)
+{
+	memset(&actor, 0, sizeof(actor));
+	actor.accels = 2;
+	actor.trick_at = -1;
+	actor_start(&actor);
+	vine_talk_backend("device");
+	scenario();
+	EXPECT(EVENTUALLY(!actor.queues));
+	actor_stop(&actor);
+	EXPECT(!actor.violations);
+	return actor.sent;
+}
+
+static void sweep(enum actor_trick trick, int from, int to)
+{
+	unsigned int fds = count_fds();
+	int at;
+
+	for (at = from; at < to && !tap_failed; at++) {
+		memset(&actor, 0, sizeof(actor));
+		actor.accels = 2;
+		actor.trick = trick;
+		actor.trick_at = at;
+		actor_start(&actor);
+		scenario();
+		EXPECT(EVENTUALLY(!actor.queues));
+		actor_stop(&actor);
+		EXPECT(!actor.violations);
+		EXPECT(count_fds() == fds);
+		if (tap_failed)
+			printf("# trick %d at message %d\n", trick, at);
+	}
+}
+
+/* The library warns a lot here. */
+static int mute(void)
+{
+	int old = dup(2), null = open("/dev/null", O_WRONLY);
+
+	dup2(null, 2);
+	close(null);
+	return old;
+}
+
+static void unmute(int old)
+{
+	dup2(old, 2);
+	close(old);
+}
+
+static void hangs_up(void)
+{
+	int quiet = mute(), n = scenario_messages();
+
+	CHECK(n > 15);
+	sweep(CLOSE, 0, n);
+	sweep(DIE, 0, n);
+	unmute(quiet);
+}
+
+static void nonsense(void)
+{
+	int quiet = mute(), n = scenario_messages(), trick;
+
+	for (trick = TWICE; trick < ACTOR_TRICKS && !tap_failed; trick++)
+		sweep(trick, 0, n);
+	unmute(quiet);
+}
+
+static void does_not_answer(void)
+{
+	int quiet = mute();
+
+	device_patience_ms = 300;
+	sweep(SILENT, 0, 8);	/* WELCOME, HOST, ACCEL, ACCEL, STAT, STAT, PROC, PROC */
+	device_patience_ms = 10000;
+	unmute(quiet);
+}
+
+/* A task in flight, and meanwhile the session is given up. */
+static void does_not_answer_tasks_lost(void)
+{
+	vine_task_stats_s stats;
+	unsigned int rounds;
+	struct job j;
+	pthread_t t;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	EXPECT(job_new(&j, 100));
+	actor.hold = true;
+	EXPECT(job_issue(&j, accels[0], shared_proc, 1));
+	EXPECT(EVENTUALLY(actor.tasks == 1));
+	waited_for = &j;
+	waiting = woken = wrong = 0;
+	pthread_create(&t, NULL, wait_for_one, NULL);
+	EXPECT(EVENTUALLY(waiting == 1));
+	actor.deaf = true;
+	rounds = actor.rounds;
+	EXPECT(EVENTUALLY(actor.rounds - rounds > 2));
+	device_patience_ms = 200;
+	EXPECT(vine_accel_stat(accels[1], NULL) == accel_failed);
+	device_patience_ms = 10000;
+	pthread_join(t, NULL);
+	EXPECT(vine_task_stat(j.task, &stats) == task_failed && stats.reason == vine_reason_lost);
+	vine_task_free(j.task);
+	job_free(&j);
+	vine_proc_put(shared_proc);
+	actor.deaf = false;
+	EXPECT(vine_accel_list(ANY, NULL) == 0);	/* not so soon again */
+	end();
+}
+
+/* A client that does not pull: its answers stay in the ring; it goes on when it likes. */
+static void refused(void)
+{
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	actor.trick = A;
+	actor.trick_at = actor.sent;	/* WELCOME of a task queue: 0x77 */
+	EXPECT(!vine_task_issue(accels[0], shared_proc, NULL, 0, NULL, 0, NULL));
+	EXPECT(vine_accel_stat(accels[0], NULL) == accel_failed);
+	vine_proc_put(shared_proc);
+	end();
+}
+
+/* ---- procedures ---- */
+
+static void procedures(void)
+{
+	vine_proc *a, *b, *c;
+	struct job j;
+
+	if (!begin())
+		return;
+	a = vine_proc_register(CPU, "same", "s1", 2);
+	EXPECT(a && actor.registered == 1);	/* at once */
+	b = vine_proc_register(CPU, "same", "s1", 2);
+	EXPECT(b == a && actor.registered == 1);
+	EXPECT(!vine_proc_register(CPU, "same", "s2", 2));
+	EXPECT(!vine_proc_register(CPU, "same", "s", 1));
+	EXPECT(vine_proc_get(CPU, "same") == a);
+	c = vine_proc_register(GPU, "same", "s2", 2);	/* of another type: another one */
+	EXPECT(c && c != a && actor.procedures == 2);
+	EXPECT(vine_proc_put(a) && vine_proc_put(a));
+	EXPECT(vine_proc_get(CPU, "same") == a);
+	EXPECT(vine_proc_put(a) && vine_proc_put(a));
+	EXPECT(!vine_proc_put(a));			/* that was the last one */
+	EXPECT(EVENTUALLY(actor.procedures == 1));
+	EXPECT(vine_proc_put(c));
+	EXPECT(EVENTUALLY(actor.procedures == 0));
+
+	EXPECT(!vine_proc_get(ANY, "none"));
+	EXPECT(!vine_proc_register(CPU, "large", "l", 1));
+	EXPECT(!vine_proc_register(GPU_SOFT, "large", "l", 1) == 0);	/* nobody to ask */
+	a = vine_proc_register(CPU, "typeless", "t", 1);
+	EXPECT(a);
+
+	/* got, then registered: one reference there */
+	b = vine_proc_get(CPU, "known");
+	EXPECT(b && actor.procedures == 1);
+	EXPECT(vine_proc_register(CPU, "known", "k", 1) == b);
+	EXPECT(EVENTUALLY(actor.procedures == 1));
+	EXPECT(!vine_proc_register(CPU, "known", "kk", 2));
+	EXPECT(vine_proc_put(b) && vine_proc_put(b));
+	EXPECT(EVENTUALLY(!actor.procedures));
+
+	/* no bytes; of a size that needs a region of its own */
+	c = vine_proc_register(CPU, "zero", NULL, 0);
+	EXPECT(c && vine_proc_register(CPU, "zero", NULL, 0) == c);
+	EXPECT(vine_proc_put(c) && vine_proc_put(c));
+
+	/* a task keeps it */
+	c = vine_proc_register(CPU, "p", "p", 1);
+	EXPECT(EVENTUALLY(actor.procedures == 1));
+	actor.hold = true;
+	EXPECT(job_new(&j, 10) && job_issue(&j, accels[0], c, 1));
+	EXPECT(vine_proc_put(c));
+	EXPECT(EVENTUALLY(actor.tasks == 1));
+	EXPECT(actor.procedures == 1);
+	actor.hold = false;
+	EXPECT(job_wait(&j));
+	EXPECT(EVENTUALLY(!actor.procedures));
+
+	/* "typeless" was refused there: the task says so */
+	{
+		vine_task *t = vine_task_issue(accels[0], a, NULL, 0, NULL, 0, NULL);
+		vine_task_stats_s stats;
+
+		EXPECT(vine_task_stat(t, &stats) == task_failed &&
+		       stats.reason == vine_reason_no_procedure);
+		vine_task_free(t);
+	}
+	job_free(&j);
+	vine_proc_put(a);
+	end();
+}
+
+static void other_bytes(void)
+{
+	if (!begin())
+		return;
+	actor.no_register = true;
+	EXPECT(!vine_proc_register(CPU, "p", "p", 1));
+	EXPECT(vine_proc_register(GPU_SOFT, "p", "p", 1));	/* none of that type there */
+	end();
+}
+
+/* ---- accelerators held ---- */
+
+static void exclusive(void)
+{
+	vine_accel *virtual, *second;
+	struct job j;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	virtual = second = accels[0];
+	EXPECT(vine_accel_acquire(&virtual) && virtual != accels[0] && actor.held == 1);
+	EXPECT(!vine_accel_acquire(&second) && second == accels[0]);
+	second = virtual;
+	EXPECT(!vine_accel_acquire(&second));
+	EXPECT(vine_accel_type(virtual) == CPU && vine_accel_stat(virtual, NULL) == accel_busy);
+	EXPECT(!strcmp(vine_accel_location(virtual).name, "actor0"));
+	EXPECT(job_new(&j, 10) && job_issue(&j, virtual, shared_proc, 1) && job_wait(&j));
+	EXPECT(!vine_accel_release(&second) == 0 && !second);
+	EXPECT(!actor.held);
+	EXPECT(vine_accel_stat(virtual, NULL) == accel_failed);		/* stale */
+	job_free(&j);
+
+	virtual = accels[0];
+	EXPECT(vine_accel_acquire(&virtual));
+	actor.trick = DIE;
+	actor.trick_at = actor.sent;
+	EXPECT(vine_accel_stat(virtual, NULL) == accel_failed);
+	EXPECT(vine_accel_release(&virtual) && !virtual);	/* what is gone is released */
+	vine_proc_put(shared_proc);
+	end();
+}
+
+/* ---- tasks ---- */
+
+static void reasons(void)
+{
+	vine_task_stats_s stats;
+	struct job j;
+	int reason;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	EXPECT(job_new(&j, 61));
+	for (reason = 0; reason < VINE_TASK_REASONS; reason++) {
+		actor.reason = reason;
+		actor.detail = -reason;
+		EXPECT(job_issue(&j, accels[0], shared_proc, 1));
+		EXPECT(vine_task_wait(j.task) == (reason ? task_failed : task_completed));
+		vine_task_stat(j.task, &stats);
+		EXPECT((int)stats.reason == reason && stats.detail == -reason);
+		vine_task_free(j.task);
+	}
+	/* a task wrote into a redzone, above: the next one finds it whole */
+	EXPECT(!actor.violations);
+	job_free(&j);
+	vine_proc_put(shared_proc);
+	end();
+}
+
+static void times(void)
+{
+	static const int64_t offsets[] = { 0, 3600000000000, -1000000000 };
+	vine_task_stats_s stats;
+	struct job j;
+	unsigned int i, n;
+	uint64_t done;
+
+	for (i = 0; i < 3; i++) {
+		memset(&actor, 0, sizeof(actor));
+		actor.accels = 1;
+		actor.trick_at = -1;
+		actor.offset = offsets[i];
+		actor_start(&actor);
+		vine_talk_backend("device");
+		vine_talk_init();
+		accel_count = vine_accel_list(ANY, &accels);
+		CHECK(accel_count == 1);
+		shared_proc = vine_proc_register(ANY, "p", "p", 1);
+		EXPECT(job_new(&j, 10));
+		for (n = 0; n < 20; n++) {
+			EXPECT(job_issue(&j, accels[0], shared_proc, n));
+			EXPECT(vine_task_wait(j.task) == task_completed);
+			done = talk_now();
+			vine_task_stat(j.task, &stats);
+			EXPECT(stats.issue_ns <= stats.start_ns && stats.start_ns <= stats.end_ns &&
+			       stats.end_ns <= done);
+			EXPECT(stats.error_ns <= done - stats.issue_ns);
+			EXPECT(!stats.error_ns == !offsets[i]);	/* here it is one machine */
+			vine_task_free(j.task);
+		}
+		job_free(&j);
+		vine_proc_put(shared_proc);
+		end();
+	}
+}
+
+/* ---- regions ---- */
+
+static void regions(void)
+{
+	struct job small, large[3];
+	unsigned int i, round;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	EXPECT(job_new(&small, 10));
+	EXPECT(job_issue(&small, accels[0], shared_proc, 1) && job_wait(&small));
+	for (round = 0; round < 3; round++) {
+		for (i = 0; i < 3; i++) {
+			EXPECT(job_new(&large[i], (3 + i) << 20));
+			EXPECT(job_issue(&large[i], accels[0], shared_proc, i));
+		}
+		for (i = 0; i < 3; i++) {
+			EXPECT(job_wait(&large[i]));
+			job_free(&large[i]);
+		}
+		/* on both queues the first one, here also the spare one */
+		EXPECT(EVENTUALLY(actor.regions == 3));
+	}
+	job_free(&small);
+	vine_proc_put(shared_proc);
+	end();
+}
+
+/* ---- processes ---- */
+
+/* What a child has of its parent's. */
+static void forked(void)
+{
+	int status, pipes[2];
+	unsigned int fds;
+	struct job j;
+	char byte;
+	pid_t pid;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	EXPECT(job_new(&j, 10));
+	actor.hold = true;
+	EXPECT(job_issue(&j, accels[0], shared_proc, 1));
+	EXPECT(EVENTUALLY(actor.tasks == 1));
+	fds = count_fds();
+	EXPECT(!pipe2(pipes, O_CLOEXEC));
+	pid = fork();
+	if (!pid) {
+		int bad = 0, quiet = mute();
+
+		close(pipes[0]);
+		/* the device, two queues, a region */
+		bad |= count_fds() != fds + 1 - 4 + 1 ? 1 : 0;
+		bad |= vine_task_wait(j.task) != task_failed ? 2 : 0;
+		bad |= vine_data_deref(j.in) ? 4 : 0;
+		/* its own life; the parent's actor serves it as well */
+		vine_talk_init();
+		bad |= vine_accel_list(ANY, NULL) != 4 ? 8 : 0;
+		vine_talk_exit();
+		unmute(quiet);
+		bad |= write(pipes[1], "x", 1) != 1;
+		/* lives until the parent has seen its queues go */
+		EXPECT(EVENTUALLY(getppid() == 1));
+		_exit(bad);
+	}
+	close(pipes[1]);
+	EXPECT(read(pipes[0], &byte, 1) == 1);
+	actor.hold = false;
+	EXPECT(job_wait(&j));
+	job_free(&j);
+	vine_proc_put(shared_proc);
+	end();		/* all queues are closed, though the child lives */
+	close(pipes[0]);
+	kill(pid, SIGKILL);
+	EXPECT(waitpid(pid, &status, 0) == pid);
+}
+
+static void *fork_often(void *arg)
+{
+	unsigned int i;
+	int status;
+	pid_t pid;
+
+	(void)arg;
+	for (i = 0; i < SCALED(100); i++) {
+		pid = fork();
+		if (!pid) {
+			unsigned int n = 0, fd;
+
+			/* what is left of vine's: sockets and memfds; nothing but async-safe */
+			for (fd = 3; fd < 200; fd++) {
+				char path[64], what[64];
+				ssize_t length;
+
+				snprintf(path, sizeof(path), "/proc/self/fd/%u", fd);
+				length = readlink(path, what, sizeof(what));
+				n += length > 6 && !memcmp(what, "/memfd", 6);
+			}
+			_exit(n);
+		}
+		waitpid(pid, &status, 0);
+		wrong += status != 0;
+	}
+	return NULL;
+}
+
+static void *regions_come_and_go(void *arg)
+{
+	unsigned int i;
+
+	(void)arg;
+	for (i = 0; i < SCALED(400); i++)
+		vine_data_free(vine_data_alloc((2 + i % 7) << 20, Both));
+	return NULL;
+}
+
+/* While other threads make and close descriptors. */
+static void forked_meanwhile(void)
+{
+	pthread_t t[3];
+	unsigned int i;
+
+	if (!begin())
+		return;
+	wrong = 0;
+	pthread_create(&t[0], NULL, fork_often, NULL);
+	pthread_create(&t[1], NULL, regions_come_and_go, NULL);
+	pthread_create(&t[2], NULL, regions_come_and_go, NULL);
+	for (i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+	EXPECT(!wrong);
+	end();
+}
+
+static void exit_in_flight(void)
+{
+	vine_task *task;
+	struct job j;
+	unsigned int fds = count_fds();
+	int round;
+
+	for (round = 0; round < 3; round++) {
+		if (!begin())
+			return;
+		shared_proc = vine_proc_register(ANY, "p", "p", 1);
+		EXPECT(job_new(&j, 10));
+		actor.hold = true;
+		EXPECT(job_issue(&j, accels[0], shared_proc, 1));
+		task = vine_task_issue(accels[0], shared_proc, NULL, 1, &j.in, 0, NULL);
+		vine_task_free(task);		/* and nobody knows it any more */
+		vine_data_free(j.in);
+		end();
+		EXPECT(vine_task_wait(j.task) == task_failed);	/* stale */
+		EXPECT(count_fds() == fds);
+	}
+}
+
+/* ---- the machine ---- */
+
+static void taken_for_dead(void)
+{
+	vine_task_stats_s stats;
+	struct job j;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	EXPECT(job_new(&j, 100));
+	actor.hold = true;
+	EXPECT(job_issue(&j, accels[0], shared_proc, 1));
+	EXPECT(EVENTUALLY(actor.tasks == 1));
+	fake_vine_error = ENOTCONN;
+	EXPECT(vine_task_wait(j.task) == task_failed);
+	vine_task_stat(j.task, &stats);
+	EXPECT(stats.reason == vine_reason_lost);
+	vine_task_free(j.task);
+	EXPECT(vine_accel_stat(accels[0], NULL) == accel_failed);
+	EXPECT(vine_accel_list(ANY, NULL) == 0);
+	EXPECT(!vine_task_issue(accels[0], shared_proc, NULL, 0, NULL, 0, NULL));
+	fake_vine_error = 0;
+	job_free(&j);
+	vine_proc_put(shared_proc);
+	actor_stop(&actor);
+	memset(&actor, 0, sizeof(actor));
+	actor.accels = 4;
+	actor.trick_at = -1;
+	actor_start(&actor);
+	free(accels);
+	EXPECT(vine_accel_list(ANY, &accels) == 4);
+	end();
+}
+
+static void no_device(void)
+{
+	int quiet = mute();
+
+	setenv("VINE_DEVICE", "/nonexistent", 1);
+	vine_talk_backend("device");
+	vine_talk_init();
+	EXPECT(vine_accel_list(ANY, NULL) == 0);
+	EXPECT(!vine_data_alloc(1, Both));
+	vine_talk_exit();
+	setenv("VINE_DEVICE", device_path, 1);
+	unmute(quiet);
+}
+
+/* The handler of a task whose thread is gone, and whose task nobody holds. */
+static void no_appliance(void)
+{
+	vine_proc *p;
+	vine_data *d;
+
+	vine_talk_backend("device");
+	vine_talk_init();
+	EXPECT(vine_accel_list(ANY, &accels) == 0 && !accels);
+	p = vine_proc_register(ANY, "p", "p", 1);
+	EXPECT(p && vine_proc_get(ANY, "p") == p && !vine_proc_get(CPU, "p"));
+	d = vine_data_alloc(1, Both);
+	EXPECT(d);
+	vine_talk_exit();
+}
+
+static const struct tap_test tests[] = {
+	{ "accelerators: where they are, what they do, the same handle each time", accelerators },
+	{ "a task of 0 to 64 buffers, with and without arguments", buffers },
+	{ "eight threads, a queue each: every task once, every result right", threads },
+	{ "signals lose and double nothing", signals },
+	{ "tasks of one thread, each waited for by another", any_thread_waits },
+	{ "more tasks than there is room for, while another thread waits", full },
+	{ "a thread ends with tasks in flight: its queue is adopted, and closed at last", orphans },
+	{ "the appliance dies: every task is lost once; it comes back as a new one", dies },
+	{ "memory of a lost task's output is not used again", lost_memory },
+	{ "the appliance hangs up, or dies, instead of any of its messages", hangs_up },
+	{ "nonsense in any field of any message", nonsense },
+	{ "no answer: given up after a while", does_not_answer },
+	{ "no answer on the control queue: the tasks are lost too", does_not_answer_tasks_lost },
+	{ "a task queue that is refused ends the session", refused },
+	{ "procedures: one for the same bytes, counted, registered where they are used", procedures },
+	{ "other bytes are registered there: NULL", other_bytes },
+	{ "an accelerator that is held", exclusive },
+	{ "each reason of a failure comes through; a redzone is mended", reasons },
+	{ "times are this machine's, in order, with the error stated", times },
+	{ "regions that go are gone on all queues", regions },
+	{ "a forked child has nothing of its parent's, and a life of its own", forked },
+	{ "forks while descriptors come and go", forked_meanwhile },
+	{ "exit with tasks in flight, and a new start", exit_in_flight },
+	{ "this machine was taken for dead", taken_for_dead },
+	{ "no device", no_device },
+	{ "no appliance", no_appliance },
+};
+
+int main(void)
+{
+	int ret;
+
+	if (!mkdtemp(device_path))
+		return 1;
+	setenv("VINE_DEVICE", device_path, 1);
+	unsetenv("VINE_CONFIG");
+	unsetenv("VINE_TRACE");
+	setenv("HOME", device_path, 1);
+	ret = tap_main(tests, sizeof(tests) / sizeof(tests[0]));
+	rmdir(device_path);
+	return ret;
+}
