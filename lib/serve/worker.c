@@ -90,9 +90,9 @@ void worker_kill(struct vine_serve *s, struct worker *w, vine_task_reason_e why)
 	w->killed_for = why;
 	w->state = WORKER_ENDING;
 	w->deadline = VINE_FOREVER;
-	stop_listening(s, w);
 	kill(-w->pid, SIGKILL);
 	kill(w->pid, SIGKILL);
+	stop_listening(s, w);
 }
 
 static void lose_slots(struct worker *w)
