@@ -55,6 +55,7 @@ static int local_open(const struct talk_config *config)
 	char error[PLUGIN_ERROR];
 	int type, ret = 0;
 
+	plugins_free(&plugins);		/* a parent's */
 	if (plugins_load_folder(&plugins, *config->plugins ? config->plugins : NULL, error) < 0) {
 		talk_warn("%s", error);
 		plugins_free(&plugins);
@@ -82,12 +83,10 @@ static void local_close(void)
 	procs = NULL;		/* their handles are closed, so they are gone */
 }
 
-/* Plugins stay loaded: unloading takes locks. */
 static void local_forked(void)
 {
 	profile_forked();
 	pthread_mutex_init(&lock, NULL);
-	plugins = (struct plugins){ 0 };
 	procs = NULL;
 }
 

@@ -22,13 +22,26 @@ struct record {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct record *records;
+static _Atomic(struct record *) records;	/* atomic: a fork may come at any time */
 static unsigned int count;
 static atomic_bool on;
 static char json_file[sizeof(((struct talk_config *)0)->profile)];
 
+static void forget_records(void)
+{
+	struct record *r;
+
+	while (records) {
+		r = records;
+		records = r->next;
+		free(r);
+	}
+	count = 0;
+}
+
 void profile_open(const char *file)
 {
+	forget_records();	/* a parent's */
 	strcpy(json_file, file);
 	atomic_store(&on, *file != '\0');
 }
@@ -158,7 +171,7 @@ static struct record **sorted(void)
 
 void profile_close(void)
 {
-	struct record **array, *r;
+	struct record **array;
 
 	if (!atomic_exchange(&on, false))
 		return;
@@ -170,12 +183,7 @@ void profile_close(void)
 			save_json(array);
 		free(array);
 	}
-	while (records) {
-		r = records;
-		records = r->next;
-		free(r);
-	}
-	count = 0;
+	forget_records();
 	pthread_mutex_unlock(&lock);
 }
 
@@ -187,7 +195,5 @@ static void __attribute__((destructor)) at_exit(void)
 void profile_forked(void)
 {
 	pthread_mutex_init(&lock, NULL);
-	records = NULL;
-	count = 0;
 	atomic_store(&on, false);
 }
