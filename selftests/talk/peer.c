@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * peer.c - an appliance in a process of its own, and a client; see peer.h
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fake_vine.h"
+#include "peer.h"
+
+#define LINES	1024
+
+struct shared {
+	atomic_uint lines;
+	char line[LINES][256];
+};
+
+static struct shared *shared;
+static struct vine_serve *served;	/* in the appliance */
+static pid_t running;
+void peer_nap(void)
+{
+	const struct timespec nap = { 0, 500000 };
+
+	nanosleep(&nap, NULL);
+}
+
+/* ---- the appliance ---- */
+
+static void log_line(const char *line)
+{
+	unsigned int n = shared->lines;
+
+	if (n == LINES)
+		return;
+	snprintf(shared->line[n], sizeof(shared->line[n]), "%s", line);
+	shared->lines = n + 1;
+}
+
+unsigned int appliance_said(const char *text)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < shared->lines; i++)
+		n += !text || strstr(shared->line[i], text);
+	return n;
+}
+
+static void stop(int sig)
+{
+	(void)sig;
+	vine_serve_stop(served);
+}
+
+static void lose_device(int sig)
+{
+	fake_vine_error = sig == SIGUSR1 ? ENOTCONN : ENODEV;
+}
+
+static int appliance(const struct vine_serve_options *options)
+{
+	struct vine_serve_options o = *options;
+	char error[256] = "";
+	int ret = 1;
+
+	o.size = sizeof(o);
+	o.log = log_line;
+	served = vine_serve_new(&o, error);
+	if (!served) {
+		log_line(error);
+		return 1;
+	}
+	signal(SIGTERM, stop);
+	signal(SIGUSR1, lose_device);
+	signal(SIGUSR2, lose_device);
+	if (vine_serve_plugin(served, PLUGINS "/handlers.so", error) ||
+	    vine_serve_plugin(served, PLUGINS "/faults.so", error) ||
+	    vine_serve_accelerator(served, "cpu0", CPU, 1, NULL, error) ||
+	    vine_serve_accelerator(served, "cpu1", CPU, 1, NULL, error) ||
+	    vine_serve_accelerator(served, "gpu0", GPU, 2, "0000:01:00.0", error) ||
+	    vine_serve_accelerator(served, "fpga0", FPGA, 1, NULL, error) ||
+	    vine_serve_run(served, error))
+		log_line(error);
+	else
+		ret = 0;
+	vine_serve_free(served);
+	return ret;
+}
+
+/* One device for this program, and no other program. */
+static void set_device(void)
+{
+	static char path[] = "/tmp/vine-test-XXXXXX";
+	int fd;
+
+	if (shared)
+		return;
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		      -1, 0);
+	fd = mkstemp(path);
+	if (shared == MAP_FAILED || fd < 0)
+		exit(2);
+	setenv("VINE_DEVICE", path, 1);
+	/* it stays a device as long as somebody has it open, and leaves nothing behind */
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", getpid(), fd);
+	unlink(getenv("VINE_DEVICE"));
+	setenv("VINE_DEVICE", path, 1);
+}
+
+pid_t appliance_start(const struct vine_serve_options *options)
+{
+	struct vine_service service;
+	pid_t pid;
+	int device;
+
+	set_device();
+	/* that of a test that failed */
+	if (running) {
+		kill(running, SIGKILL);
+		appliance_wait(running);
+	}
+	shared->lines = 0;
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		exit(appliance(options));
+	}
+	device = vine_open(NULL);
+	if (!EVENTUALLY(vine_services(device, &service, 1) == 1 || waitpid(pid, NULL, WNOHANG)))
+		kill(pid, SIGKILL);
+	close(device);
+	running = pid;
+	return pid;
+}
+
+int appliance_wait(pid_t pid)
+{
+	int status = 0;
+
+	waitpid(pid, &status, 0);
+	running = 0;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int appliance_stop(pid_t pid)
+{
+	kill(pid, SIGTERM);
+	return appliance_wait(pid);
+}
+
+
+char process_state(pid_t pid)
+{
+	char path[64], state = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "r");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+		state = 0;
+	fclose(f);
+	return state;
+}
+
+unsigned int each_child(pid_t pid, unsigned int (*see)(pid_t child))
+{
+	unsigned int n = 0;
+	char path[64];
+	int child;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+	f = fopen(path, "r");
+	if (!f)
+		exit(2);
+	while (fscanf(f, "%d", &child) == 1)
+		n += see(child);
+	fclose(f);
+	return n;
+}
+
+static unsigned int one(pid_t pid)
+{
+	(void)pid;
+	return 1;
+}
+
+unsigned int count_children(pid_t pid)
+{
+	return each_child(pid, one);
+}
+
+unsigned int count_fds(pid_t pid)
+{
+	unsigned int n = 0;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	while (dir && readdir(dir))
+		n++;
+	if (dir)
+		closedir(dir);
+	return n - count_children(pid);
+}
+
+/* ---- messages ---- */
+
+bool peer_send(int queue, const void *message, size_t size)
+{
+	struct vine_msg msg = { .len = size };
+	uint64_t until = vine_deadline_ms(PATIENCE_MS);
+	int n;
+
+	memcpy(msg.data, message, size);
+	while ((n = vine_push(queue, &msg, 1)) == -EAGAIN && vine_deadline_ms(1) < until)
+		peer_nap();
+	return n == 1;
+}
+
+bool peer_receive(int queue, void *message, size_t size)
+{
+	struct vine_msg msg;
+
+	if (vine_pull(queue, &msg, 1, 1, vine_deadline_ms(PATIENCE_MS)) != 1 || msg.len != size)
+		return false;
+	memcpy(message, msg.data, size);
+	return true;
+}
+
+bool peer_ask(int queue, const void *request, size_t size, void *answer, size_t answer_size)
+{
+	return peer_send(queue, request, size) && peer_receive(queue, answer, answer_size);
+}
+
+bool peer_closed(int queue)
+{
+	struct vine_msg msg;
+	int n;
+
+	do
+		n = vine_pull(queue, &msg, 1, 1, vine_deadline_ms(PATIENCE_MS));
+	while (n == 1);
+	return n == -EPIPE;
+}
+
+/* ---- a client ---- */
+
+int peer_queue(const struct peer *p, const uint64_t token[2], struct talk_welcome *welcome)
+{
+	struct talk_hello hello = {
+		.head = { .op = TALK_HELLO }, .version = TALK_VERSION, .pid = getpid(),
+	};
+	struct talk_host host;
+	int queue;
+
+	queue = vine_connect(p->device, "vinetalk", TALK_DEPTH, 0, vine_deadline_ms(PATIENCE_MS),
+			     NULL);
+	if (queue < 0)
+		return -1;
+	if (token)
+		memcpy(hello.token, token, sizeof(hello.token));
+	if (!peer_ask(queue, &hello, sizeof(hello), welcome, sizeof(*welcome)) ||
+	    !peer_receive(queue, &host, sizeof(host)) || welcome->head.op != TALK_WELCOME ||
+	    host.head.op != TALK_HOST) {
+		close(queue);
+		return -1;
+	}
+	return queue;
+}
+
+bool peer_attach(const struct peer *p, int queue, unsigned int index)
+{
+	struct talk_region region = { .head = { .op = TALK_REGION, .tag = index } };
+
+	return !vine_attach(queue, p->region, &region.id) &&
+		peer_send(queue, &region, sizeof(region));
+}
+
+bool peer_open(struct peer *p, uint64_t bytes)
+{
+	struct talk_welcome welcome;
+
+	*p = (struct peer){ .control = -1, .queue = -1, .region = -1 };
+	p->device = vine_open(NULL);
+	p->region = vine_region(p->device, bytes, &p->bytes);
+	if (p->device < 0 || p->region < 0 || vine_map(p->region, p->bytes, (void **)&p->base))
+		return false;
+	p->control = peer_queue(p, NULL, &welcome);
+	if (p->control < 0 || welcome.head.a)
+		return false;
+	memcpy(p->token, welcome.token, sizeof(p->token));
+	p->accels = welcome.accels;
+	p->queue = peer_queue(p, p->token, &welcome);
+	return p->queue >= 0 && !welcome.head.a && peer_attach(p, p->control, 0) &&
+		peer_attach(p, p->queue, 0);
+}
+
+void peer_close(struct peer *p)
+{
+	if (p->base)
+		munmap(p->base, p->bytes);
+	if (p->queue >= 0)
+		close(p->queue);
+	if (p->control >= 0)
+		close(p->control);
+	if (p->region >= 0)
+		close(p->region);
+	close(p->device);
+}
+
+static void set_name(struct talk_name *n, uint8_t op, vine_accel_type_e type, const char *name)
+{
+	*n = (struct talk_name){ .head = { .op = op, .a = type, .b = strlen(name), .tag = 77 } };
+	memcpy(n->name, name, strlen(name));
+}
+
+uint32_t peer_get(struct peer *p, vine_accel_type_e type, const char *name, int *status)
+{
+	struct talk_proc proc = { .head.a = 0xff };
+	struct talk_name n;
+
+	set_name(&n, TALK_GET, type, name);
+	if (!peer_ask(p->control, &n, sizeof(n), &proc, sizeof(proc)) || proc.head.tag != 77)
+		return 0;
+	if (status)
+		*status = proc.head.a;
+	return proc.id;
+}
+
+uint32_t peer_register(struct peer *p, vine_accel_type_e type, const char *name,
+		       const void *bytes, size_t size, int *status)
+{
+	struct talk_bytes b = { .head = { .op = TALK_BYTES, .tag = 77 }, .ref = { 0, size } };
+	struct talk_proc proc = { .head.a = 0xff };
+	struct talk_name n;
+
+	if (size)
+		memcpy(p->base, bytes, size);
+	set_name(&n, TALK_REGISTER, type, name);
+	if (!peer_send(p->control, &n, sizeof(n)) ||
+	    !peer_ask(p->control, &b, sizeof(b), &proc, sizeof(proc)) || proc.head.tag != 77)
+		return 0;
+	if (status)
+		*status = proc.head.a;
+	return proc.id;
+}
+
+uint32_t peer_issue(struct peer *p, uint32_t accel, uint32_t proc, unsigned int flags,
+		    unsigned int in_count, unsigned int out_count, const struct talk_ref *ref)
+{
+	unsigned int left = !!(flags & TALK_ARGS) + in_count + out_count, n;
+	struct talk_task task = {
+		.head = { .op = TALK_TASK, .a = flags, .b = in_count, .c = out_count,
+			  .tag = ++p->tag },
+		.accel = accel, .proc = proc,
+	};
+	struct talk_refs refs;
+
+	n = left < 2 ? left : 2;
+	if (n)
+		memcpy(task.ref, ref, n * sizeof(*ref));
+	if (!peer_send(p->queue, &task, sizeof(task)))
+		return 0;
+	for (ref += n, left -= n; left; ref += n, left -= n) {
+		n = left < 3 ? left : 3;
+		refs = (struct talk_refs){ .head = { .op = TALK_REFS, .a = n, .tag = p->tag } };
+		memcpy(refs.ref, ref, n * sizeof(*ref));
+		if (!peer_send(p->queue, &refs, sizeof(refs)))
+			return 0;
+	}
+	return p->tag;
+}
+
+bool peer_done(struct peer *p, struct talk_done *done)
+{
+	return peer_receive(p->queue, done, sizeof(*done)) && done->head.op == TALK_DONE;
+}
+
+bool peer_run(struct peer *p, uint32_t accel, uint32_t proc, unsigned int flags,
+	      struct talk_done *done)
+{
+	const struct talk_ref ref[2] = { { 0, 64 }, { 4096, 64 } };
+	uint32_t tag = peer_issue(p, accel, proc, flags, 1, 1, ref);
+
+	return tag && peer_done(p, done) && done->head.tag == tag;
+}
+
+bool peer_works(struct peer *p, uint32_t accel, uint32_t add)
+{
+	const struct talk_ref ref[3] = { { 8192, 16 }, { 8300, 16 }, { 8400, 32 } };
+	struct talk_done done;
+	uint32_t tag;
+
+	strcpy((char *)p->base + 8192, "world");
+	strcpy((char *)p->base + 8300, "hello ");
+	memset(p->base + 8400, 0, 32);
+	tag = peer_issue(p, accel, add, 0, 2, 1, ref);
+	return tag && peer_done(p, &done) && done.head.tag == tag &&
+		done.head.a == vine_reason_none && done.received <= done.started &&
+		done.started <= done.ended && done.ended <= done.sent &&
+		!strcmp((char *)p->base + 8400, "hello world");
+}
+
+struct talk_stat peer_stat(struct peer *p, uint32_t accel)
+{
+	struct talk_accel_op op = { .head = { .op = TALK_STAT, .tag = 5 }, .id = accel };
+	struct talk_stat stat = { .head.a = 0xff };
+
+	if (!peer_ask(p->control, &op, sizeof(op), &stat, sizeof(stat)) || stat.head.tag != 5)
+		stat.head.a = 0xff;
+	return stat;
+}
+
+uint32_t peer_hold(struct peer *p, uint8_t op, uint32_t id)
+{
+	struct talk_accel_op request = { .head = { .op = op, .tag = 6 }, .id = id };
+	struct talk_acquired answer = { .id = 0 };
+
+	if (!peer_ask(p->control, &request, sizeof(request), &answer, sizeof(answer)) ||
+	    answer.head.tag != 6 || answer.head.a != !answer.id)
+		return 0;
+	return answer.id;
+}

@@ -1,0 +1,1000 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * serve_test.c - the appliance, seen by clients that speak the protocol message by message
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "peer.h"
+#include "tap.h"
+
+#define BYTES	(1 << 16)
+
+static const struct vine_serve_options plain = { .size = sizeof(plain) };
+
+/* ---- tasks ---- */
+
+static void test_runs(void)
+{
+	pid_t pid = appliance_start(&plain);
+	struct peer p;
+	uint32_t add;
+	int i;
+
+	CHECK(peer_open(&p, BYTES));
+	CHECK(p.accels == ACCELERATORS);
+	add = peer_get(&p, ANY, "add", NULL);
+	CHECK(add);
+	for (i = 0; i < ACCELERATORS; i++)
+		CHECK(peer_works(&p, i, add));
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* 32 inputs and 31 outputs, with arguments: all that a task can have. */
+static void test_many_buffers(void)
+{
+	pid_t pid = appliance_start(&plain);
+	struct talk_ref ref[TALK_BUFFERS];
+	struct talk_done done;
+	unsigned int i, n;
+	struct peer p;
+	uint32_t copy;
+
+	CHECK(peer_open(&p, BYTES));
+	copy = peer_get(&p, ANY, "copy", NULL);
+	for (n = 0; n <= 31; n++) {
+		memset(p.base, 0, BYTES);
+		ref[0] = (struct talk_ref){ TALK_WHERE(0, 40000), 1 };
+		for (i = 0; i < n; i++) {
+			ref[1 + i] = (struct talk_ref){ TALK_WHERE(0, 16 * i), 16 };
+			ref[1 + n + i] = (struct talk_ref){ TALK_WHERE(0, 20000 + 16 * i), 16 };
+			sprintf((char *)p.base + 16 * i, "number %u", i);
+		}
+		CHECK(peer_issue(&p, CPU0, copy, TALK_ARGS, n, n, ref));
+		CHECK(peer_done(&p, &done) && done.head.a == vine_reason_none);
+		CHECK(!memcmp(p.base, p.base + 20000, 16 * n));
+	}
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+static void test_call(void)
+{
+	const struct talk_ref ref[3] = { { 10, 3 }, { 100, 70 }, { 4096, 512 } };
+	pid_t pid = appliance_start(&plain);
+	struct talk_done done;
+	struct vine_call call;
+	struct peer p;
+
+	CHECK(peer_open(&p, BYTES));
+	CHECK(peer_issue(&p, GPU0, peer_get(&p, GPU, "describe", NULL), TALK_ARGS, 1, 1, ref));
+	CHECK(peer_done(&p, &done) && done.head.a == vine_reason_none);
+	memcpy(&call, p.base + 4096, sizeof(call));
+	CHECK(call.size == sizeof(call) && call.type == GPU && call.in_count == 1 &&
+	      call.out_count == 1 && !call.bytes && !call.bytes_size && call.args.size == 3 &&
+	      call.args.address);
+	/* without arguments */
+	CHECK(peer_issue(&p, GPU0, peer_get(&p, GPU, "describe", NULL), 0, 1, 1, ref + 1));
+	CHECK(peer_done(&p, &done) && done.head.a == vine_reason_none);
+	memcpy(&call, p.base + 4096, sizeof(call));
+	CHECK(!call.args.address && !call.args.size);
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+static void test_accelerators(void)
+{
+	static const struct { const char *name; int type; uint64_t pci; } is[] = {
+		{ "cpu0", CPU, 0 }, { "cpu1", CPU, 0 }, { "gpu0", GPU, 1ULL << 63 | 1 << 8 },
+		{ "fpga0", FPGA, 0 },
+	};
+	pid_t pid = appliance_start(&plain);
+	struct talk_accel_get get = { .head.op = TALK_ACCEL };
+	struct talk_accel accel;
+	struct peer p;
+	uint32_t i;
+
+	CHECK(peer_open(&p, BYTES));
+	for (i = 0; i < ACCELERATORS; i++) {
+		get.head.tag = i;
+		CHECK(peer_ask(p.control, &get, sizeof(get), &accel, sizeof(accel)));
+		CHECK(accel.head.op == TALK_ACCEL && accel.head.tag == i && accel.id == i &&
+		      !strcmp(accel.name, is[i].name) && accel.head.a == is[i].type &&
+		      accel.pci == is[i].pci);
+	}
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+static void test_statistics(void)
+{
+	const struct talk_ref ref[2] = { { 0, 1 }, { 64, 1 } };
+	pid_t pid = appliance_start(&plain);
+	uint32_t add, wait, error;
+	struct talk_done done;
+	struct talk_stat stat;
+	struct peer p;
+
+	CHECK(peer_open(&p, BYTES));
+	add = peer_get(&p, ANY, "add", NULL);
+	wait = peer_get(&p, ANY, "wait", NULL);
+	error = peer_get(&p, ANY, "error", NULL);
+	CHECK(peer_works(&p, CPU0, add) && peer_run(&p, CPU0, error, 0, &done));
+	stat = peer_stat(&p, CPU0);
+	CHECK(stat.head.a == accel_idle && stat.done == 1 && stat.failed == 1 &&
+	      !stat.queued && !stat.running && stat.busy_ns);
+	p.base[64] = 0;
+	CHECK(peer_issue(&p, CPU0, wait, 0, 1, 1, ref) && peer_issue(&p, CPU0, wait, 0, 1, 1, ref));
+	CHECK(EVENTUALLY(*(volatile uint8_t *)(p.base + 64) == 'r'));
+	stat = peer_stat(&p, CPU0);
+	CHECK(stat.head.a == accel_busy && stat.running == 1 && stat.queued == 1);
+	CHECK(peer_stat(&p, CPU1).head.a == accel_idle);
+	p.base[0] = 1;
+	CHECK(peer_done(&p, &done) && peer_done(&p, &done));
+	CHECK(peer_stat(&p, CPU0).done == 3);
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* ---- handlers that fail ---- */
+
+static bool fails_on(const char *name, unsigned int flags, int reason, int detail,
+		     const struct vine_serve_options *options)
+{
+	pid_t pid = appliance_start(options);
+	uint32_t add, bad, bystander_add;
+	struct peer p, bystander;
+	struct talk_done done;
+	int i;
+
+	if (!EXPECT(peer_open(&p, BYTES) && peer_open(&bystander, BYTES)))
+		return false;
+	add = peer_get(&p, ANY, "add", NULL);
+	bystander_add = peer_get(&bystander, ANY, "add", NULL);
+	bad = peer_get(&p, ANY, name, NULL);
+	if (!EXPECT(add && bad && bystander_add))
+		return false;
+	memset(p.base + 4096 + 64, TALK_REDZONE_BYTE, TALK_REDZONE);
+	for (i = 0; i < 3; i++) {
+		unsigned int said = appliance_said(NULL);
+
+		if (!EXPECT(peer_run(&p, GPU0, bad, flags, &done)))
+			return false;
+		EXPECT(done.head.a == reason && done.detail == detail && done.started &&
+		       done.started <= done.ended && done.ended <= done.sent);
+		EXPECT(appliance_said(NULL) == said + 1 && appliance_said(name));
+		EXPECT(peer_works(&p, GPU0, add) && peer_works(&bystander, GPU0, bystander_add));
+		memset(p.base + 4096 + 64, TALK_REDZONE_BYTE, TALK_REDZONE);
+	}
+	EXPECT(peer_stat(&p, GPU0).failed == 3);
+	peer_close(&p);
+	peer_close(&bystander);
+	EXPECT(appliance_stop(pid) == 0);
+	return true;
+}
+
+static void test_crashes(void)
+{
+	fails_on("crash", 0, vine_reason_crashed, SIGSEGV, &plain);
+	fails_on("far", 0, vine_reason_crashed, SIGSEGV, &plain);
+	fails_on("stack", 0, vine_reason_crashed, SIGSEGV, &plain);
+	fails_on("abort", 0, vine_reason_crashed, SIGABRT, &plain);
+}
+
+static void test_exits(void)
+{
+	fails_on("exit", 0, vine_reason_crashed, 0, &plain);
+}
+
+static void test_error(void)
+{
+	fails_on("error", 0, vine_reason_handler, EDOM, &plain);
+}
+
+static void test_overrun(void)
+{
+	fails_on("past", TALK_REDZONES, vine_reason_overrun, 0, &plain);
+}
+
+static void test_forged(void)
+{
+	fails_on("forge", 0, vine_reason_crashed, SIGKILL, &plain);
+	fails_on("desert", 0, vine_reason_crashed, SIGKILL, &plain);
+}
+
+static const struct vine_serve_options limited = {
+	.size = sizeof(limited), .time_limit_ms = 1000,
+};
+
+static void test_hangs(void)
+{
+	fails_on("hang", 0, vine_reason_timeout, 0, &limited);
+}
+
+/* What the client has done to a redzone itself, and what it has not asked for. */
+static void test_own_damage(void)
+{
+	pid_t pid = appliance_start(&plain);
+	struct talk_done done;
+	struct peer p;
+	uint32_t noop, past;
+
+	CHECK(peer_open(&p, BYTES));
+	noop = peer_get(&p, ANY, "noop", NULL);
+	past = peer_get(&p, ANY, "past", NULL);
+	memset(p.base + 4096 + 64, TALK_REDZONE_BYTE, TALK_REDZONE);
+	p.base[4096 + 64 + TALK_REDZONE - 1]++;
+	CHECK(peer_run(&p, CPU0, noop, TALK_REDZONES, &done) && !done.head.a);
+	CHECK(peer_run(&p, CPU0, past, 0, &done) && !done.head.a);
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* What a handler leaves behind goes with its worker. */
+static void test_children(void)
+{
+	const struct talk_ref ref[2] = { { 0, 64 }, { 4096, 64 } };
+	pid_t pid = appliance_start(&limited);
+	struct talk_done done;
+	struct peer p;
+	pid_t child;
+
+	CHECK(peer_open(&p, BYTES));
+	CHECK(peer_issue(&p, CPU0, peer_get(&p, ANY, "child", NULL), 0, 1, 1, ref));
+	CHECK(peer_done(&p, &done) && done.head.a == vine_reason_timeout);
+	memcpy(&child, p.base + 4096 + 4, sizeof(child));
+	CHECK(child > 0);
+	CHECK(EVENTUALLY(!process_state(child) || process_state(child) == 'Z'));
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* ---- procedures ---- */
+
+static void test_procedures(void)
+{
+	pid_t pid = appliance_start(&plain);
+	uint32_t one, two;
+	struct peer p, q;
+	struct talk_done done;
+	int status;
+
+	CHECK(peer_open(&p, BYTES) && peer_open(&q, BYTES));
+	one = peer_register(&p, CPU, "bytes", "abc", 3, &status);
+	CHECK(one && !status);
+	CHECK(peer_register(&q, CPU, "bytes", "abc", 3, &status) == one && !status);
+	CHECK(peer_register(&p, CPU, "bytes", "abc", 3, &status) == one);
+	CHECK(!peer_register(&q, CPU, "bytes", "abd", 3, &status) && status == 1);
+	CHECK(!peer_register(&q, CPU, "bytes", "abcd", 4, &status) && status == 1);
+	CHECK(!peer_register(&q, CPU, "bytes", NULL, 0, &status) && status == 1);
+	CHECK(peer_get(&q, CPU, "bytes", &status) == one && !status);
+	/* another type, another procedure */
+	two = peer_register(&q, GPU, "bytes", "other", 5, &status);
+	CHECK(two && two != one);
+	CHECK(!peer_register(&q, GPU_SOFT, "bytes", "abc", 3, &status) && status == 2);
+	CHECK(!peer_get(&q, GPU_SOFT, "noop", &status) && status == 2);
+	CHECK(!peer_get(&q, ANY, "nobody knows it", &status) && status == 1);
+	CHECK(!peer_get(&q, GPU, "cpu only", &status) && status == 1);
+	CHECK(peer_get(&q, CPU, "cpu only", &status) && !status);
+	/* the handler sees the bytes of its own */
+	CHECK(peer_run(&p, CPU0, one, 0, &done) && !done.head.a);
+	CHECK(!memcmp(p.base + 4096, "abc", 3));
+	CHECK(peer_run(&q, GPU0, two, 0, &done) && !done.head.a);
+	CHECK(!memcmp(q.base + 4096, "other", 5));
+	CHECK(peer_run(&q, CPU1, two, 0, &done) && done.head.a == vine_reason_no_procedure);
+	CHECK(peer_run(&p, GPU0, peer_get(&p, ANY, "cpu only", NULL), 0, &done) &&
+	      done.head.a == vine_reason_no_procedure);
+	peer_close(&p);
+	peer_close(&q);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+static bool put(struct peer *p, uint32_t id)
+{
+	struct talk_put put = { .head.op = TALK_PUT, .id = id };
+
+	return peer_send(p->control, &put, sizeof(put));
+}
+
+static void test_references(void)
+{
+	pid_t pid = appliance_start(&plain);
+	struct peer p, q, r;
+	uint32_t id, other;
+	int status;
+
+	CHECK(peer_open(&p, BYTES) && peer_open(&q, BYTES) && peer_open(&r, BYTES));
+	id = peer_register(&p, ANY, "bytes", "first", 5, NULL);
+	CHECK(peer_register(&p, ANY, "bytes", "first", 5, NULL) == id);
+	CHECK(peer_get(&q, ANY, "bytes", NULL) == id);
+	/* one put of two, the death of one client of two: still there */
+	CHECK(put(&p, id));
+	CHECK(!peer_register(&r, ANY, "bytes", "second", 6, &status) && status == 1);
+	peer_close(&p);
+	CHECK(!peer_register(&r, ANY, "bytes", "second", 6, &status) && status == 1);
+	CHECK(put(&q, id));
+	/* q's put and r's request come on two queues */
+	CHECK(EVENTUALLY((other = peer_register(&r, ANY, "bytes", "second", 6, &status))));
+	CHECK(other != id);
+	peer_close(&r);
+	CHECK(EVENTUALLY(peer_register(&q, ANY, "bytes", "third", 5, &status)));
+	peer_close(&q);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* A task in flight keeps its procedure, and its region. */
+static void test_in_flight(void)
+{
+	const struct talk_ref ref[2] = { { 0, 1 }, { 64, 1 } };
+	struct talk_region_gone gone = { .head = { .op = TALK_REGION_GONE } };
+	pid_t pid = appliance_start(&plain);
+	struct talk_done done;
+	struct peer p;
+	uint32_t wait;
+
+	CHECK(peer_open(&p, BYTES));
+	wait = peer_register(&p, ANY, "wait", "x", 1, NULL);
+	p.base[0] = 0;
+	CHECK(peer_issue(&p, CPU0, wait, 0, 1, 1, ref) && peer_issue(&p, CPU0, wait, 0, 1, 1, ref));
+	CHECK(EVENTUALLY(*(volatile uint8_t *)(p.base + 64) == 'r'));
+	CHECK(peer_send(p.queue, &gone, sizeof(gone)));
+	CHECK(put(&p, wait));
+	/* the index is free again: the message has come */
+	CHECK(peer_attach(&p, p.queue, 0) && peer_works(&p, CPU1, peer_get(&p, ANY, "add", NULL)));
+	p.base[0] = 1;
+	CHECK(peer_done(&p, &done) && !done.head.a && peer_done(&p, &done) && !done.head.a);
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+static void test_limits(void)
+{
+	struct vine_serve_options small = { .size = sizeof(small), .bytes_max = 1000 };
+	pid_t pid = appliance_start(&small);
+	static const char bytes[1001];
+	char name[16];
+	struct peer p;
+	int status, i;
+
+	CHECK(peer_open(&p, BYTES));
+	CHECK(!peer_register(&p, ANY, "large", bytes, 1001, &status) && status == 3);
+	for (i = 0; i < 4; i++) {
+		sprintf(name, "full %d", i);
+		CHECK(peer_register(&p, ANY, name, bytes, 1000, &status) && !status);
+	}
+	CHECK(!peer_register(&p, ANY, "one more", bytes, 1, &status) && status == 3);
+	CHECK(peer_register(&p, ANY, "no bytes", NULL, 0, &status) && !status);
+	for (i = 0; i < 251; i++) {
+		sprintf(name, "name %d", i);
+		CHECK(peer_register(&p, ANY, name, NULL, 0, &status) && !status);
+	}
+	CHECK(!peer_register(&p, ANY, "too many", NULL, 0, &status) && status == 3);
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* The client's memory is away: an error for the client, and no signal. */
+static void test_memory_away(void)
+{
+	pid_t pid = appliance_start(&plain);
+	struct talk_name n = { .head = { TALK_REGISTER, ANY, 1, 0, 9 }, .name = "b" };
+	struct talk_bytes b = { .head = { .op = TALK_BYTES, .tag = 9 }, .ref = { 0, 8 } };
+	struct talk_proc proc;
+	struct talk_done done;
+	struct peer p, q;
+
+	CHECK(peer_open(&p, BYTES) && peer_open(&q, BYTES));
+	CHECK(peer_works(&p, CPU0, peer_get(&p, ANY, "add", NULL)));
+	munmap(p.base, p.bytes);
+	p.base = NULL;
+	CHECK(!ftruncate(p.region, 0));
+	CHECK(peer_send(p.control, &n, sizeof(n)) &&
+	      peer_ask(p.control, &b, sizeof(b), &proc, sizeof(proc)) && proc.head.a == 3);
+	CHECK(peer_run(&p, CPU0, peer_get(&p, ANY, "copy", NULL), 0, &done));
+	CHECK(done.head.a == vine_reason_crashed && done.detail == SIGBUS);
+	CHECK(peer_works(&q, CPU0, peer_get(&q, ANY, "add", NULL)));
+	peer_close(&p);
+	peer_close(&q);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+static void test_bad_region(void)
+{
+	struct talk_region region = { .head = { .op = TALK_REGION, .tag = 1 }, .id = 12345 };
+	const struct talk_ref ref[2] = { { TALK_WHERE(1, 0), 8 }, { 64, 8 } };
+	pid_t pid = appliance_start(&plain);
+	struct talk_done done;
+	struct peer p;
+	uint32_t noop;
+
+	CHECK(peer_open(&p, BYTES));
+	noop = peer_get(&p, ANY, "noop", NULL);
+	CHECK(peer_send(p.queue, &region, sizeof(region)));
+	CHECK(peer_issue(&p, CPU0, noop, 0, 1, 1, ref));
+	CHECK(peer_done(&p, &done) && done.head.a == vine_reason_bad_data && !done.started);
+	CHECK(peer_works(&p, CPU0, peer_get(&p, ANY, "add", NULL)));
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* ---- exclusive and shared ---- */
+
+static void test_exclusive(void)
+{
+	const struct talk_ref ref[2] = { { 0, 8 }, { 64, 8 } };
+	pid_t pid = appliance_start(&plain);
+	struct talk_done done;
+	struct peer p, q;
+	uint32_t held, noop, add;
+
+	CHECK(peer_open(&p, BYTES) && peer_open(&q, BYTES));
+	noop = peer_get(&q, ANY, "noop", NULL);
+	add = peer_get(&p, ANY, "add", NULL);
+	held = peer_hold(&p, TALK_ACQUIRE, CPU0);
+	CHECK(held >= ACCELERATORS);
+	CHECK(!peer_hold(&q, TALK_ACQUIRE, CPU0) && !peer_hold(&p, TALK_ACQUIRE, CPU0));
+	CHECK(!peer_hold(&p, TALK_ACQUIRE, held) && !peer_hold(&p, TALK_RELEASE, CPU0));
+	CHECK(!peer_hold(&q, TALK_RELEASE, held));
+	CHECK(peer_stat(&q, CPU0).head.a == accel_busy);
+	CHECK(peer_stat(&p, held).head.a == accel_busy);
+	CHECK(peer_stat(&q, held).head.a == accel_failed);
+	/* another's virtual accelerator is none */
+	CHECK(peer_run(&q, held, noop, 0, &done) && done.head.a == vine_reason_no_accelerator);
+	/* its own tasks run, by either number; others wait */
+	CHECK(peer_issue(&q, CPU0, noop, 0, 1, 1, ref));
+	CHECK(EVENTUALLY(peer_stat(&q, CPU0).queued == 1));
+	CHECK(peer_works(&p, held, add) && peer_works(&p, CPU0, add));
+	CHECK(peer_stat(&q, CPU0).queued == 1);
+	CHECK(peer_hold(&p, TALK_RELEASE, held) == held);
+	CHECK(peer_done(&q, &done) && !done.head.a);
+	CHECK(!peer_hold(&p, TALK_RELEASE, held));
+	CHECK(peer_run(&p, held, add, 0, &done) && done.head.a == vine_reason_no_accelerator);
+	/* a death releases */
+	CHECK(peer_hold(&p, TALK_ACQUIRE, CPU0));
+	CHECK(peer_issue(&q, CPU0, noop, 0, 1, 1, ref));
+	peer_close(&p);
+	CHECK(peer_done(&q, &done) && !done.head.a);
+	peer_close(&q);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* ---- who waits for whom ---- */
+
+static void test_slow_accelerator(void)
+{
+	const struct talk_ref ref[2] = { { 0, 1 }, { 64, 1 } };
+	pid_t pid = appliance_start(&plain);
+	struct talk_done done;
+	struct peer p;
+	uint32_t wait, add;
+	int i;
+
+	CHECK(peer_open(&p, BYTES));
+	wait = peer_get(&p, ANY, "wait", NULL);
+	add = peer_get(&p, ANY, "add", NULL);
+	for (i = 0; i < 100; i++)
+		CHECK(peer_issue(&p, CPU0, wait, 0, 1, 1, ref));
+	for (i = 0; i < 100; i++)
+		CHECK(peer_works(&p, CPU1, add));
+	p.base[0] = 1;
+	for (i = 0; i < 100; i++)
+		CHECK(peer_done(&p, &done) && !done.head.a);
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* It fills its own rings, and the appliance goes on with others; nothing is lost. */
+static void test_does_not_read(void)
+{
+	const struct talk_ref ref[2] = { { 0, 8 }, { 64, 8 } };
+	pid_t pid = appliance_start(&plain);
+	struct vine_msg msg = { .len = sizeof(struct talk_task) };
+	struct talk_task task = { .head = { .op = TALK_TASK, .b = 1, .c = 1 }, .accel = CPU0 };
+	unsigned int sent = 0, got = 0, idle = 0;
+	struct talk_done done;
+	struct peer p, q;
+	uint32_t add;
+
+	CHECK(peer_open(&p, BYTES) && peer_open(&q, BYTES));
+	add = peer_get(&q, ANY, "add", NULL);
+	task.proc = peer_get(&p, ANY, "noop", NULL);
+	memcpy(task.ref, ref, sizeof(ref));
+	/* until it has not taken any for a while */
+	while (idle < 200) {
+		task.head.tag = sent;
+		memcpy(msg.data, &task, sizeof(task));
+		if (vine_push(p.queue, &msg, 1) == 1) {
+			sent++;
+			idle = 0;
+		} else {
+			idle++;
+			CHECK(peer_works(&q, CPU0, add));
+		}
+	}
+	CHECK(sent > 512 && sent < 2048);
+	for (; got < sent; got++)
+		CHECK(peer_done(&p, &done) && !done.head.a);
+	peer_close(&p);
+	peer_close(&q);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+enum { CLIENTS = 64, EACH = 100 };
+
+/* Keeps @depth tasks in flight. */
+struct runner {
+	struct peer p;
+	uint32_t nap;
+	unsigned int depth, issued, done;
+};
+
+static bool push_tasks(struct runner *r)
+{
+	struct vine_msg msg = { .len = sizeof(struct talk_task) };
+	struct talk_task task = {
+		.head = { .op = TALK_TASK, .b = 1, .c = 1 }, .proc = r->nap,
+		.ref = { { 0, 8 }, { 64, 8 } },
+	};
+	int n;
+
+	while (r->issued < EACH && r->issued - r->done < r->depth) {
+		task.accel = r->issued % ACCELERATORS;
+		task.head.tag = r->issued;
+		memcpy(msg.data, &task, sizeof(task));
+		n = vine_push(r->p.queue, &msg, 1);
+		if (n != 1)
+			return n == -EAGAIN;
+		r->issued++;
+	}
+	return true;
+}
+
+static bool pull_tasks(struct runner *r)
+{
+	struct vine_msg msgs[16];
+	int n = vine_pull(r->p.queue, msgs, 16, 0, 0);
+
+	if (n > 0)
+		r->done += n;
+	return n > 0 || n == -EAGAIN;
+}
+
+/* Some are greedy, some are not; when the first is done, all have come as far. */
+static void test_fair(void)
+{
+	static struct runner r[CLIENTS];
+	pid_t pid = appliance_start(&plain);
+	double sum = 0, squares = 0, jain;
+	bool first = false;
+	int i;
+
+	for (i = 0; i < CLIENTS; i++) {
+		CHECK(peer_open(&r[i].p, BYTES));
+		r[i].nap = peer_get(&r[i].p, ANY, "nap", NULL);
+		r[i].depth = i % 2 ? 16 : 128;
+	}
+	while (!first) {
+		for (i = 0; i < CLIENTS; i++)
+			CHECK(push_tasks(&r[i]));
+		for (i = 0; i < CLIENTS; i++)
+			CHECK(pull_tasks(&r[i]));
+		for (i = 0; i < CLIENTS; i++)
+			first |= r[i].done == EACH;
+	}
+	for (i = 0; i < CLIENTS; i++) {
+		sum += r[i].done;
+		squares += (double)r[i].done * r[i].done;
+		peer_close(&r[i].p);
+	}
+	jain = sum * sum / (CLIENTS * squares);
+	printf("# Jain's index %.4f\n", jain);
+	CHECK(jain >= 0.98);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* ---- deaths ---- */
+
+/* Mappings of clients' memory in a process. */
+static unsigned int mappings(pid_t pid)
+{
+	char path[64], line[512];
+	unsigned int n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof(line), f))
+		n += strstr(line, "memfd:vine") != NULL;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static unsigned int is_zombie(pid_t pid)
+{
+	return process_state(pid) == 'Z';
+}
+
+/* Nothing is left of clients; the appliance has @fds descriptors. */
+static bool quiet(pid_t pid, unsigned int fds)
+{
+	return count_fds(pid) == fds && !each_child(pid, mappings) && !each_child(pid, is_zombie);
+}
+
+/* One child process per death: it kills itself after so many messages. */
+static void test_deaths(void)
+{
+	const struct talk_ref ref[2] = { { 0, 1 }, { 64, 1 } };
+	pid_t pid = appliance_start(&plain), child;
+	struct peer q, p;
+	unsigned int fds;
+	uint32_t add;
+	int i, n;
+
+	CHECK(peer_open(&q, BYTES));
+	add = peer_get(&q, ANY, "add", NULL);
+	fds = count_fds(pid);
+	for (i = 0; i < SCALED(60); i++) {
+		child = fork();
+		if (child == 0) {
+			uint32_t procedures[3];
+
+			if (!peer_open(&p, BYTES))
+				_exit(1);
+			procedures[0] = peer_register(&p, ANY, "bytes", "abc", 3, NULL);
+			procedures[1] = peer_get(&p, ANY, "wait", NULL);
+			procedures[2] = peer_get(&p, ANY, "crash", NULL);
+			if (i % 3 == 0)
+				peer_hold(&p, TALK_ACQUIRE, i % ACCELERATORS);
+			for (n = 0; n < i; n++)
+				peer_issue(&p, n % ACCELERATORS, procedures[n % 3], 0, 1, 1, ref);
+			raise(SIGKILL);
+		}
+		waitpid(child, NULL, 0);
+		CHECK(peer_works(&q, i % ACCELERATORS, add));
+	}
+	/* but for q's own region */
+	CHECK(EVENTUALLY(count_fds(pid) == fds));
+	peer_close(&q);
+	CHECK(EVENTUALLY(quiet(pid, fds - 3)));
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* A process has many queues, and its region is imported once. */
+static void test_many_queues(void)
+{
+	pid_t pid = appliance_start(&plain);
+	struct talk_welcome welcome;
+	unsigned int fds, i;
+	int queues[20];
+	struct peer p;
+	uint32_t add;
+
+	CHECK(peer_open(&p, BYTES));
+	add = peer_get(&p, ANY, "add", NULL);
+	CHECK(peer_works(&p, CPU0, add));
+	fds = count_fds(pid);
+	for (i = 0; i < 20; i++) {
+		queues[i] = peer_queue(&p, p.token, &welcome);
+		CHECK(queues[i] >= 0 && !welcome.head.a && peer_attach(&p, queues[i], 3));
+	}
+	CHECK(peer_works(&p, CPU0, add));
+	CHECK(EVENTUALLY(count_fds(pid) == fds + 20));
+	CHECK(each_child(pid, mappings) == 1);
+	for (i = 0; i < 20; i++)
+		close(queues[i]);
+	CHECK(EVENTUALLY(count_fds(pid) == fds));
+	CHECK(peer_works(&p, CPU0, add));
+	peer_close(&p);
+	CHECK(EVENTUALLY(quiet(pid, fds - 3)));
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* More regions than a worker keeps mapped. */
+static void test_many_regions(void)
+{
+	pid_t pid = appliance_start(&plain);
+	struct peer p, q;
+	uint32_t add;
+	int i;
+
+	CHECK(peer_open(&q, BYTES));
+	CHECK(peer_works(&q, CPU0, peer_get(&q, ANY, "add", NULL)));
+	for (i = 0; i < 600; i++) {
+		CHECK(peer_open(&p, BYTES));
+		add = peer_get(&p, ANY, "add", NULL);
+		CHECK(peer_works(&p, CPU0, add));
+		peer_close(&p);
+	}
+	CHECK(peer_works(&q, CPU0, peer_get(&q, ANY, "add", NULL)));
+	peer_close(&q);
+	CHECK(EVENTUALLY(!each_child(pid, mappings)));
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* ---- who is let in ---- */
+
+static void test_strangers(void)
+{
+	struct talk_hello hello = { .head.op = TALK_HELLO, .version = TALK_VERSION + 1 };
+	pid_t pid = appliance_start(&plain);
+	struct talk_welcome welcome;
+	uint64_t token[2];
+	struct peer p;
+	int queue;
+
+	CHECK(peer_open(&p, BYTES));
+	CHECK(p.token[0] && p.token[1]);
+	memcpy(token, p.token, sizeof(token));
+	token[1] ^= 1ULL << 63;
+	queue = peer_queue(&p, token, &welcome);
+	CHECK(queue >= 0 && welcome.head.a == 1 && !welcome.token[0] && !welcome.token[1]);
+	close(queue);
+	queue = vine_connect(p.device, "vinetalk", 64, 0, vine_deadline_ms(PATIENCE_MS), NULL);
+	CHECK(peer_ask(queue, &hello, sizeof(hello), &welcome, sizeof(welcome)));
+	CHECK(welcome.head.a == 1 && welcome.version == TALK_VERSION);
+	close(queue);
+	/* a session that is over lets nobody in */
+	close(p.control);
+	p.control = -1;
+	CHECK(EVENTUALLY((queue = peer_queue(&p, p.token, &welcome)) >= 0 &&
+			 (close(queue), welcome.head.a == 1)));
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* Its control queue has gone: task queues stay, and know nothing any more. */
+static void test_session_over(void)
+{
+	pid_t pid = appliance_start(&plain);
+	struct talk_done done;
+	struct peer p;
+	uint32_t noop;
+
+	CHECK(peer_open(&p, BYTES));
+	noop = peer_get(&p, ANY, "noop", NULL);
+	CHECK(peer_run(&p, CPU0, noop, 0, &done) && !done.head.a);
+	close(p.control);
+	p.control = -1;
+	CHECK(EVENTUALLY(peer_run(&p, CPU0, noop, 0, &done) &&
+			 done.head.a == vine_reason_no_procedure));
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* ---- uploaded code ---- */
+
+static char *read_upload(size_t *size)
+{
+	FILE *f = fopen(PLUGINS "/uploaded.so", "r");
+	struct stat st;
+	char *bytes;
+
+	if (!f || fstat(fileno(f), &st))
+		return NULL;
+	bytes = malloc(st.st_size);
+	*size = fread(bytes, 1, st.st_size, f);
+	fclose(f);
+	return *size == (size_t)st.st_size ? bytes : NULL;
+}
+
+static void test_code_not_allowed(void)
+{
+	pid_t pid = appliance_start(&plain);
+	struct talk_done done;
+	struct peer p;
+	size_t size;
+	char *bytes = read_upload(&size);
+
+	CHECK(bytes && peer_open(&p, size));
+	CHECK(peer_run(&p, CPU0, peer_register(&p, ANY, "mine", bytes, size, NULL), 0, &done));
+	CHECK(done.head.a == vine_reason_not_allowed);
+	CHECK(peer_run(&p, CPU0, peer_register(&p, ANY, "text", "no code", 7, NULL), 0, &done));
+	CHECK(done.head.a == vine_reason_no_procedure);
+	free(bytes);
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+static void test_code(void)
+{
+	const struct vine_serve_options allow = { .size = sizeof(allow), .allow_code = 1 };
+	pid_t pid = appliance_start(&allow);
+	unsigned int facts[2][3], fds, i;
+	struct talk_done done;
+	struct peer p[2];
+	uint32_t mine[2];
+	size_t size;
+	char *bytes = read_upload(&size);
+
+	CHECK(bytes);
+	fds = count_fds(pid);
+	for (i = 0; i < 2; i++) {
+		CHECK(peer_open(&p[i], size));
+		mine[i] = peer_register(&p[i], ANY, "mine", bytes, size, NULL);
+		p[i].base[0] = 0;
+		CHECK(peer_run(&p[i], CPU0, mine[i], 0, &done));
+		CHECK(done.head.a == vine_reason_none);
+		memcpy(facts[i], p[i].base + 4096, sizeof(facts[i]));
+		CHECK(facts[i][0] && (geteuid() == 0) == (facts[i][0] != geteuid()));
+		CHECK(!facts[i][2]);
+	}
+	/* each in a process of its own, which stays the same as long as nobody needs the place */
+	CHECK(mine[0] == mine[1] && facts[0][1] != facts[1][1]);
+	CHECK(peer_run(&p[1], CPU0, mine[1], 0, &done) && !done.head.a);
+	CHECK(!memcmp(p[1].base + 4096 + 4, &facts[1][1], 4));
+	p[1].base[0] = 'c';
+	CHECK(peer_run(&p[1], CPU0, mine[1], 0, &done) && done.head.a == vine_reason_crashed);
+	CHECK(peer_run(&p[0], GPU0, mine[0], 0, &done) && !done.head.a);
+	CHECK(peer_works(&p[0], CPU0, peer_get(&p[0], ANY, "add", NULL)));
+	/* what cannot be loaded */
+	CHECK(peer_run(&p[0], CPU0, peer_register(&p[0], ANY, "bad", "\177ELF...", 7, NULL), 0,
+		       &done) && done.head.a == vine_reason_no_procedure);
+	CHECK(appliance_said("cannot be loaded"));
+	free(bytes);
+	peer_close(&p[0]);
+	peer_close(&p[1]);
+	CHECK(EVENTUALLY(quiet(pid, fds)));
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* ---- the machine ---- */
+
+static void test_rejoins(void)
+{
+	const struct talk_ref ref[2] = { { 0, 1 }, { 64, 1 } };
+	pid_t pid = appliance_start(&plain);
+	struct peer p, q;
+	uint32_t wait;
+
+	CHECK(peer_open(&p, BYTES) && peer_open(&q, BYTES));
+	wait = peer_get(&p, ANY, "wait", NULL);
+	CHECK(peer_issue(&p, CPU0, wait, 0, 1, 1, ref));
+	CHECK(EVENTUALLY(*(volatile uint8_t *)(p.base + 64) == 'r'));
+	kill(pid, SIGUSR1);
+	peer_issue(&p, CPU0, wait, 0, 1, 1, ref);	/* it looks at a queue, and finds out */
+	CHECK(peer_closed(p.queue) && peer_closed(p.control) && peer_closed(q.queue));
+	peer_close(&p);
+	peer_close(&q);
+	CHECK(EVENTUALLY(peer_open(&p, BYTES) || (peer_close(&p), false)));
+	CHECK(peer_works(&p, CPU0, peer_get(&p, ANY, "add", NULL)));
+	CHECK(appliance_said("offered anew") == 1);
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+static void test_device_gone(void)
+{
+	pid_t pid = appliance_start(&plain);
+	struct peer p;
+
+	CHECK(peer_open(&p, BYTES));
+	kill(pid, SIGUSR2);
+	peer_send(p.control, "x", 1);
+	CHECK(appliance_wait(pid) == 1);
+	CHECK(appliance_said("the device is gone"));
+	peer_close(&p);
+}
+
+static void test_once(void)
+{
+	const struct vine_serve_options once = { .size = sizeof(once), .once = 1 };
+	pid_t pid = appliance_start(&once);
+	struct peer p, q;
+
+	CHECK(peer_open(&p, BYTES) && peer_open(&q, BYTES));
+	peer_close(&p);
+	CHECK(peer_works(&q, CPU0, peer_get(&q, ANY, "add", NULL)));
+	peer_close(&q);
+	CHECK(appliance_wait(pid) == 0);
+}
+
+/* Connections wait while descriptors are short, and it does not try all the time. */
+static void test_no_descriptors(void)
+{
+	pid_t pid = appliance_start(&plain);
+	struct rlimit few, before;
+	struct peer p, q;
+	int queue;
+	uint32_t add;
+
+	CHECK(peer_open(&p, BYTES));
+	add = peer_get(&p, ANY, "add", NULL);
+	CHECK(peer_works(&p, CPU0, add));
+	CHECK(!prlimit(pid, RLIMIT_NOFILE, NULL, &before));
+	few = before;
+	few.rlim_cur = 3;
+	CHECK(!prlimit(pid, RLIMIT_NOFILE, &few, NULL));
+	queue = vine_connect(p.device, "vinetalk", 64, VINE_NONBLOCK, 0, NULL);
+	CHECK(queue >= 0);
+	CHECK(EVENTUALLY(appliance_said("cannot accept")));
+	CHECK(peer_works(&p, CPU0, add));
+	CHECK(!prlimit(pid, RLIMIT_NOFILE, &before, NULL));
+	CHECK(peer_open(&q, BYTES));
+	close(queue);
+	peer_close(&p);
+	peer_close(&q);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+static unsigned int kill_it(pid_t pid)
+{
+	return !kill(pid, SIGKILL);
+}
+
+/* Also when the task comes just then: then it may have been given to the dying. */
+static void test_worker_dies_idle(void)
+{
+	pid_t pid = appliance_start(&plain);
+	struct talk_done done;
+	struct peer p;
+	uint32_t add, noop;
+	int i;
+
+	CHECK(peer_open(&p, BYTES));
+	add = peer_get(&p, ANY, "add", NULL);
+	noop = peer_get(&p, ANY, "noop", NULL);
+	for (i = 0; i < 20; i++) {
+		CHECK(peer_works(&p, CPU0, add));
+		CHECK(each_child(pid, kill_it));
+		CHECK(EVENTUALLY(!count_children(pid)));
+		CHECK(peer_works(&p, CPU0, add));
+		CHECK(each_child(pid, kill_it));
+		CHECK(peer_run(&p, CPU0, noop, 0, &done));
+		CHECK(!done.head.a || (done.head.a == vine_reason_crashed && done.detail == SIGKILL));
+	}
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+static const struct tap_test tests[] = {
+	{ "tasks run on every accelerator", test_runs },
+	{ "a task has up to 64 buffers", test_many_buffers },
+	{ "a handler is told what it is called with", test_call },
+	{ "accelerators are described", test_accelerators },
+	{ "statistics count tasks", test_statistics },
+	{ "a handler that crashes fails its task alone", test_crashes },
+	{ "a handler that calls exit() fails its task alone", test_exits },
+	{ "a handler's error reaches the client", test_error },
+	{ "a handler that writes past its output is found out", test_overrun },
+	{ "a handler that misuses its socket is stopped", test_forged },
+	{ "a handler that hangs is stopped at its time limit", test_hangs },
+	{ "a redzone that the client has damaged is not held against the handler",
+	  test_own_damage },
+	{ "a handler's own processes end with it", test_children },
+	{ "procedures are global by name and type, and keep their bytes", test_procedures },
+	{ "references to procedures end by put and by death", test_references },
+	{ "a task in flight keeps procedure and region", test_in_flight },
+	{ "procedures are limited in number and bytes", test_limits },
+	{ "memory that is away is an error, no signal", test_memory_away },
+	{ "a region that cannot be imported fails its tasks", test_bad_region },
+	{ "an accelerator that is held serves its holder alone", test_exclusive },
+	{ "a slow accelerator holds up no other", test_slow_accelerator },
+	{ "a client that reads no answers stalls itself alone", test_does_not_read },
+	{ "64 clients on 4 accelerators get the same", test_fair },
+	{ "clients may die at any moment, and leave nothing", test_deaths },
+	{ "a process with many queues has its region imported once", test_many_queues },
+	{ "workers forget regions, and map more of them than they keep", test_many_regions },
+	{ "other versions and unknown tokens are turned away", test_strangers },
+	{ "a session ends with its control queue", test_session_over },
+	{ "uploaded code does not run when it is not allowed", test_code_not_allowed },
+	{ "uploaded code runs in a process of its own, as another user", test_code },
+	{ "a machine that was taken for dead offers its service anew", test_rejoins },
+	{ "without its device the appliance ends with the reason", test_device_gone },
+	{ "once: it ends with its last client", test_once },
+	{ "connections wait while descriptors are short", test_no_descriptors },
+	{ "workers that die idle are replaced", test_worker_dies_idle },
+};
+
+TAP_MAIN(tests)
