@@ -256,6 +256,7 @@ static bool take_hello(struct vine_serve *s, struct connection *c, const union t
 
 	if (!plain(&h->head) || h->reserved)
 		return false;
+	c->tid = h->tid;
 	c->kind = CONNECTION_REFUSED;
 	if (h->version == TALK_VERSION) {
 		if (h->token[0] || h->token[1]) {

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "serve/serve.h"
+#include "talk/trace.h"
 
 void task_free(struct vine_serve *s, struct task *task)
 {
@@ -117,6 +118,25 @@ void scheduler_run(struct vine_serve *s, struct accelerator *a)
 	} while (again);
 }
 
+/* In the trace of a client the task has the same pid and tag. */
+static void trace_task(const struct task *task)
+{
+	const struct connection *c = task->connection;
+	uint64_t in = 0, out = 0;
+	unsigned int i;
+
+	for (i = 0; i < task->buffers; i++)
+		*(i < task->buffers - task->out_count ? &in : &out) += task->buffer[i].size;
+	TRACE_SPAN(task->procedure->name, task->worker, task->started, task->ended,
+		   TRACE_TEXT("return", talk_reason_text(task->reason)),
+		   TRACE_SIGNED("detail", task->detail),
+		   TRACE_TEXT("accelerator", task->accelerator->name),
+		   TRACE_NUMBER("peer", c->peer), TRACE_NUMBER("pid", c->session->pid),
+		   TRACE_NUMBER("tid", c->tid), TRACE_NUMBER("tag", task->tag),
+		   TRACE_NUMBER("in_bytes", in), TRACE_NUMBER("out_bytes", out),
+		   TRACE_NUMBER("waited", task->started - task->received));
+}
+
 /* Where both are known that a task has run, and how it went. */
 void scheduler_finish(struct vine_serve *s, struct task *task, vine_task_reason_e reason,
 		      int detail)
@@ -133,6 +153,8 @@ void scheduler_finish(struct vine_serve *s, struct task *task, vine_task_reason_
 	else
 		a->failed++;
 	a->busy_ns += task->ended - task->started;
+	if (TRACE_ON())
+		trace_task(task);
 	s->work = true;
 	if (c->gone)
 		task_free(s, task);

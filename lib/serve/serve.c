@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "serve/serve.h"
+#include "talk/trace.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -585,9 +586,12 @@ static void end(struct vine_serve *s)
 EXPORT int vine_serve_run(struct vine_serve *s, char *error)
 {
 	struct sigaction old_child, old_pipe, act = { .sa_handler = SIG_DFL };
+	struct talk_config config = { .trace = false };
 	sigset_t child, old;
 	int ret;
 
+	talk_config_environment(&config);
+	trace_open(config.trace, config.trace_dir, 0);
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &child, &old);
@@ -603,6 +607,7 @@ EXPORT int vine_serve_run(struct vine_serve *s, char *error)
 	sigaction(SIGPIPE, &old_pipe, NULL);
 	sigaction(SIGCHLD, &old_child, NULL);
 	sigprocmask(SIG_SETMASK, &old, NULL);
+	trace_close();
 	return ret;
 }
 

@@ -163,6 +163,7 @@ struct task {
 	vine_task_reason_e reason;
 	int detail;
 	uint64_t received, started, ended;
+	pid_t worker;		/* for the tracer */
 	unsigned int buffers;	/* all: args, inputs, outputs */
 	unsigned int have;	/* that have come */
 	struct buffer buffer[];
@@ -289,6 +290,7 @@ struct connection {
 	struct session *session;
 	int queue;
 	unsigned int peer;
+	uint32_t tid;		/* of the client's thread: for people */
 	uint32_t events;	/* that epoll watches */
 	bool gone;
 	struct region *region[TALK_REGIONS];

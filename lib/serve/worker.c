@@ -467,6 +467,7 @@ void lane_give(struct vine_serve *s, struct lane *lane, struct task *task)
 		scheduler_finish(s, task, vine_reason_no_memory, 0);
 		return;
 	}
+	task->worker = w->pid;
 	w->session = task->handler ? NULL : task->connection->session;
 	w->task = task;
 	w->state = WORKER_BUSY;

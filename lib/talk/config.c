@@ -256,7 +256,7 @@ static bool name_file(char *file, size_t room)
 	return false;
 }
 
-static void read_environment(struct talk_config *config)
+void talk_config_environment(struct talk_config *config)
 {
 	const char *trace = secure_getenv("VINE_TRACE");
 
@@ -282,7 +282,7 @@ int talk_config_read(struct talk_config *config, char *error, size_t room)
 		return complain(&p.complaint, 0, "%s: expected a configuration", strerror(errno));
 	if (fd < 0) {
 		*config->file = '\0';
-		read_environment(config);
+		talk_config_environment(config);
 		return 0;
 	}
 
@@ -296,7 +296,7 @@ int talk_config_read(struct talk_config *config, char *error, size_t room)
 	if (!ret)
 		ret = check(&p);
 	if (!ret)
-		read_environment(config);
+		talk_config_environment(config);
 	free(text);
 	close(fd);
 	return ret;

@@ -222,6 +222,9 @@ struct talk_config {
  */
 int talk_config_read(struct talk_config *config, char *error, size_t room);
 
+/* What VINE_TRACE says: trace and trace_dir; the others are left as they are. */
+void talk_config_environment(struct talk_config *config);
+
 /* The back end that it means, or NULL and why in @error: shm_file is not what it must be. */
 const char *talk_config_backend(const struct talk_config *config, char *error, size_t room);
 

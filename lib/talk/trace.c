@@ -298,7 +298,7 @@ static bool begin_files(void)
 {
 	static const char columns[] =
 		"timestamp,core,thread,function,duration,return,arg1,arg2,arg3,arg4,arg5,arg6,"
-		"arg7,arg8\n";
+		"arg7,arg8,arg9\n";
 	struct timespec wall;
 	char begin[1024];
 	struct text t = { begin, begin + sizeof(begin), false };

@@ -25,7 +25,7 @@
 
 #include "talk.h"
 
-#define TRACE_FACTS	8		/* beside the result */
+#define TRACE_FACTS	9		/* beside the result */
 #define TRACE_BUFFER_MIN 4096		/* bytes: the longest record fits */
 #define TRACE_BUFFER	65536		/* the default */
 
@@ -98,13 +98,9 @@ extern atomic_bool trace_on;
 		}								\
 	} while (0)
 
-/* A piece of work of some other thread or process, which @thread is the number of. */
+/* When TRACE_ON(): a piece of work of another thread or process, which @thread is. */
 #define TRACE_SPAN(name, thread, begin, end, ...)				\
-	do {									\
-		if (__builtin_expect(TRACE_ON(), 0))				\
-			trace_span(name, thread, begin, end,			\
-				   TRACE_ARRAY(__VA_ARGS__), TRACE_LENGTH(__VA_ARGS__));	\
-	} while (0)
+	trace_span(name, thread, begin, end, TRACE_ARRAY(__VA_ARGS__), TRACE_LENGTH(__VA_ARGS__))
 
 #if VINE_TRACER
 
