@@ -223,10 +223,6 @@ static void open_backend(void)
 		}
 		backend = find_backend(name);
 	}
-	if (!backend) {		/* until device.c is there */
-		talk_warn("this libvine has no back end %s", name);
-		return;
-	}
 	if (backend->open(&config)) {
 		close_handles();
 		backend = NULL;

@@ -133,10 +133,22 @@ void trace_task_done(const struct talk_task_obj *task);
 
 #else
 
-void trace_call(const char *function, uint64_t begin, const struct trace_fact *facts,
-		unsigned int count);
-void trace_span(const char *name, pid_t thread, uint64_t begin, uint64_t end,
-		const struct trace_fact *facts, unsigned int count);
+static inline void trace_call(const char *function, uint64_t begin,
+			      const struct trace_fact *facts, unsigned int count)
+{
+	(void)function;
+	(void)begin;
+	(void)facts;
+	(void)count;
+}
+
+static inline void trace_span(const char *name, pid_t thread, uint64_t begin, uint64_t end,
+			      const struct trace_fact *facts, unsigned int count)
+{
+	(void)thread;
+	(void)end;
+	trace_call(name, begin, facts, count);
+}
 
 static inline void trace_open(bool wanted, const char *folder, size_t buffer_size)
 {
