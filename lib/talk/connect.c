@@ -359,6 +359,8 @@ static int attach(struct connection *c, const struct heap_region *r)
 	uint64_t id;
 	int ret;
 
+	if (r->lost)
+		return -ENOTCONN;
 	if (c->attached[r->slot] == r->serial)
 		return 0;
 	ret = out_reserve(c, 2);
@@ -384,7 +386,7 @@ static int attach_failed(struct connection *c, const struct heap_region *r, int 
 		pthread_mutex_unlock(&c->lock);
 		heap_check();
 		pthread_mutex_lock(&c->lock);
-		if (atomic_load(&r->lost))
+		if (r->lost)
 			return -ENOTCONN;
 		error = -EPIPE;
 	}

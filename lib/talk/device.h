@@ -87,7 +87,7 @@ void clock_convert(const struct talk_clock *c, uint64_t started, uint64_t ended,
 
 /*
  * A region. Others read @slot, its number from 0 to TALK_REGIONS - 1, which is its index on
- * each connection; @serial, which no other region ever has; and @descriptor.
+ * each connection; @serial, which no other region ever has; @descriptor; and @lost.
  */
 struct heap_region {
 	struct descriptor descriptor;
@@ -100,7 +100,7 @@ struct heap_region {
 	struct heap_block *first;	/* its blocks and gaps, by address */
 	unsigned int blocks;		/* not counting gaps */
 	bool retired;			/* no new blocks; given back with its last one */
-	bool lost;			/* its memory was replaced by some of this process */
+	atomic_bool lost;		/* its memory was replaced by some of this process */
 };
 
 /* A piece of a region. Others read @address, @region and @offset. */

@@ -1074,6 +1074,37 @@ static void taken_for_dead(void)
 	end();
 }
 
+static void unplugged(void)
+{
+	struct job j;
+	char *p;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	EXPECT(job_new(&j, 100));
+	actor.hold = true;
+	EXPECT(job_issue(&j, accels[0], shared_proc, 1));
+	EXPECT(EVENTUALLY(actor.tasks == 1));
+	p = vine_data_deref(j.in);
+	EXPECT(p[0] == 1);
+	fake_vine_error = ENODEV;
+	EXPECT(!vine_data_alloc(100 << 20, Both));
+	EXPECT(vine_task_wait(j.task) == task_failed);
+	EXPECT(p[0] == 0);			/* what was there is lost, and no SIGBUS */
+	vine_task_free(j.task);
+	actor.hold = false;
+	/* looking for appliances opens the device that is there now */
+	free(accels);
+	EXPECT(vine_accel_list(ANY, &accels) == 4 && !fake_vine_error);
+	EXPECT(!vine_task_issue(accels[0], shared_proc, NULL, 1, &j.in, 0, NULL));
+	job_free(&j);
+	EXPECT(job_new(&j, 100) && job_issue(&j, accels[0], shared_proc, 1) && job_wait(&j));
+	job_free(&j);
+	vine_proc_put(shared_proc);
+	end();
+}
+
 static void no_device(void)
 {
 	int quiet = mute();
@@ -1129,6 +1160,7 @@ static const struct tap_test tests[] = {
 	{ "forks while descriptors come and go", forked_meanwhile },
 	{ "exit with tasks in flight, and a new start", exit_in_flight },
 	{ "this machine was taken for dead", taken_for_dead },
+	{ "the device was unplugged, and another one is there", unplugged },
 	{ "no device", no_device },
 	{ "no appliance", no_appliance },
 };

@@ -23,8 +23,9 @@
 #define FAKE_VINE_CHUNK		(1ULL << 16)
 
 /*
- * When not 0, accept, transfer and import give it, negative, in this process: -ENODEV,
- * or -ENOTCONN, which ends with the next vine_listen(). May be set by a signal handler.
+ * When not 0, accept, transfer and import give it, negative, in this process: -ENOTCONN, which
+ * ends with the next vine_listen(), or -ENODEV, which a device gives as well, and which ends
+ * when one is opened. May be set by a signal handler.
  */
 extern atomic_int fake_vine_error;
 
