@@ -85,7 +85,7 @@ static int appliance(const struct vine_serve_options *options)
 	signal(SIGUSR1, lose_device);
 	signal(SIGUSR2, lose_device);
 	if (vine_serve_plugin(served, PLUGINS "/handlers.so", error) ||
-	    vine_serve_plugin(served, PLUGINS "/faults.so", error) ||
+	    vine_serve_plugin(served, FAULTS "/faults.so", error) ||
 	    vine_serve_accelerator(served, "cpu0", CPU, 1, NULL, error) ||
 	    vine_serve_accelerator(served, "cpu1", CPU, 1, NULL, error) ||
 	    vine_serve_accelerator(served, "gpu0", GPU, 2, "0000:01:00.0", error) ||

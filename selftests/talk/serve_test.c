@@ -777,7 +777,7 @@ static void test_session_over(void)
 
 static char *read_upload(size_t *size)
 {
-	FILE *f = fopen(PLUGINS "/uploaded.so", "r");
+	FILE *f = fopen(FAULTS "/uploaded.so", "r");
 	struct stat st;
 	char *bytes;
 
