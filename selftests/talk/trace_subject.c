@@ -11,6 +11,8 @@
  *	trace_subject forget            exit() without vine_talk_exit(), a thread still at it
  *	trace_subject limit BYTES       no file may grow beyond
  *	trace_subject names NAME...     procedures of these names, a task each
+ *	trace_subject appliance PLUGIN  40 tasks of two threads for an appliance, which is a child,
+ *	                                and 2 that fail there
  *
  * Prints the name of each call, where the order is known, or else nothing.
  */
@@ -25,6 +27,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <vine.h>
+#include <vine_serve.h>
 #include <vine_talk.h>
 
 #define SAY(call)	(printf("%.*s\n", (int)strcspn(#call, "("), #call), call)
@@ -151,13 +155,12 @@ static void threads(int n, int count)
 	vine_talk_exit();
 }
 
-static int wait_for(pid_t child)
+static void wait_for(pid_t child)
 {
 	int status;
 
 	if (child < 0 || waitpid(child, &status, 0) != child || status)
 		exit(4);
-	return 0;
 }
 
 static void forks(void)
@@ -198,6 +201,54 @@ static void names(char **name)
 		vine_task_free(task);
 	}
 	vine_talk_exit();
+}
+
+static void serve(const char *plugin)
+{
+	const struct vine_serve_options options = { .size = sizeof(options), .once = 1 };
+	char error[256];
+	struct vine_serve *serve = vine_serve_new(&options, error);
+
+	if (!serve || vine_serve_plugin(serve, plugin, error) ||
+	    vine_serve_accelerator(serve, "cpu0", CPU, 2, NULL, error) ||
+	    vine_serve_run(serve, error)) {
+		fprintf(stderr, "appliance: %s\n", error);
+		exit(5);
+	}
+	vine_serve_free(serve);
+	exit(0);
+}
+
+static void with_appliance(const char *plugin)
+{
+	struct vine_service service;
+	pid_t child = fork();
+	pthread_t thread;
+	vine_task *task;
+	int device, twenty = 20, i;
+
+	if (!child)
+		serve(plugin);
+	device = vine_open(NULL);
+	while (vine_services(device, &service, 1) != 1)
+		if (waitpid(child, NULL, WNOHANG))
+			exit(4);
+	close(device);
+	begin();
+	proc = vine_proc_get(CPU, "copy");
+	if (pthread_create(&thread, NULL, tasks, &twenty))
+		exit(2);
+	tasks(&twenty);
+	pthread_join(thread, NULL);
+	proc = vine_proc_get(CPU, "fail");
+	for (i = 0; i < 2; i++) {
+		task = vine_task_issue(accel, proc, NULL, 0, NULL, 0, NULL);
+		if (vine_task_wait(task) != task_failed)
+			exit(3);
+		vine_task_free(task);
+	}
+	vine_talk_exit();
+	wait_for(child);
 }
 
 /* Not at address 0: the thread sanitizer maps it. */
@@ -251,6 +302,8 @@ int main(int argc, char **argv)
 		keep_busy();
 	} else if (!strcmp(what, "names")) {
 		names(argv + 2);
+	} else if (!strcmp(what, "appliance") && argc == 3) {
+		with_appliance(argv[2]);
 	} else if (!strcmp(what, "limit") && argc == 3) {
 		limited((rlim_t)atoi(argv[2]));
 	} else {
