@@ -363,7 +363,7 @@ static void test_limits(void)
 	struct vine_serve_options small = { .size = sizeof(small), .bytes_max = 1000 };
 	pid_t pid = appliance_start(&small);
 	static const char bytes[1001];
-	char name[16];
+	char name[24];
 	struct peer p;
 	int status, i;
 
