@@ -1161,7 +1161,7 @@ static void *use_common(void *arg)
 		data[0] = atomic_load(&common_data);
 		data[1] = subject_data(8, 0);
 		task = vine_task_issue(subject_accel[GPU + i % 4], atomic_load(&common_proc), data[0],
-				       2, data, 1, data + i % 2);
+				       2, data, 1, data + 1);
 		vine_data_size(data[0]);
 		vine_data_mark_ready(data[0]);
 		vine_task_wait(task);
