@@ -45,10 +45,7 @@ MODULE_DIR ?= $(B)/module
 module:
 	@test -e $(KDIR)/Makefile || { echo "vine: no kernel build tree at $(KDIR): install your kernel's headers, or give KDIR=" >&2; exit 1; }
 	@mkdir -p $(MODULE_DIR)
-	@rsync -a --delete-excluded --include='/driver/***' --include='/uapi/***' \
-		--include=/Kbuild --filter='protect *.o' --filter='protect .*' \
-		--filter='protect *.ko' --filter='protect *.mod*' --filter='protect modules.order' \
-		--filter='protect Module.symvers' --exclude='*' ./ $(MODULE_DIR)/
+	@tar -cf - Kbuild driver uapi | tar -xf - -C $(MODULE_DIR)
 	+$(MAKE) -C $(KDIR) M=$(MODULE_DIR) $(if $(W),W=$(W)) $(if $(C),C=$(C)) modules
 
 .PHONY: modules_install
@@ -85,7 +82,6 @@ lib:
 tools: lib
 	+$(MAKE) -s -C tools/vine-server O=$(B)
 	+$(MAKE) -s -C tools/vinectl O=$(B) LIB=$(B)/lib
-	+$(MAKE) -s -C tools/demo O=$(B)/demo
 
 examples: lib
 	+$(MAKE) -s -C tools/examples O=$(B)/examples
@@ -129,7 +125,7 @@ PYTHONDIR ?= $(PREFIX)/lib/python$(if $(filter /usr,$(PREFIX)),3,$(python_versio
 
 # ---- what the README names ----
 
-BUILD_DEPS := gcc g++ make libc6-dev libssl-dev zlib1g-dev libjson-c-dev rsync
+BUILD_DEPS := gcc g++ make libc6-dev libssl-dev zlib1g-dev libjson-c-dev
 GUEST_DEPS := qemu-system-x86 busybox-static cpio kmod xz-utils zstd
 CHECK_DEPS := spin sparse perl patch python3 dkms mandoc bsdutils
 
@@ -143,7 +139,8 @@ deps-check:
 # The module for a guest's kernel.
 .PHONY: guest-module
 guest-module:
-	@k=$$(tools/vm/kernel $(KERNEL)) && $(MAKE) -s module KDIR=$$k/build \
+	@k=$$(tools/vm/kernel $(KERNEL)) || exit; mkdir -p $(B); \
+	$(MAKE) -s module KDIR=$$k/build \
 		MODULE_DIR=$(B)/module-$(KERNEL) >$(B)/module-$(KERNEL).log 2>&1 || \
 		{ cat $(B)/module-$(KERNEL).log; exit 1; }
 
@@ -151,10 +148,11 @@ guest-module:
 demo: deps-demo
 	@mkdir -p $(B)
 	@$(MAKE) -s tools
+	@$(MAKE) -s -C tools/demo O=$(B)/demo
 	@$(MAKE) -s guest-module
 	@tools/demo/run --kernel "$$(tools/vm/kernel $(KERNEL))" --modules $(B)/module-$(KERNEL) \
 		--server $(B)/vine-server --bin $(B)/demo --out $(B)/demo/out \
-		$(if $(INPUT),--input '$(INPUT)') $(if $(CORRUPT),--corrupt $(CORRUPT))
+		$(if $(INPUT),--input "$$INPUT") $(if $(CORRUPT),--corrupt $(CORRUPT))
 
 .PHONY: check test check-debug models unit mutants lint
 check test: deps-check

@@ -231,6 +231,12 @@ static void vine_pci_remove(struct pci_dev *pdev)
 	pci_disable_device(pdev);
 }
 
+/* The machine goes down or reboots: the others get back at once what it held. */
+static void vine_pci_shutdown(struct pci_dev *pdev)
+{
+	vine_pci_remove(pdev);
+}
+
 static const struct pci_device_id vine_pci_ids[] = {
 	{ PCI_DEVICE(PCI_VENDOR_ID_REDHAT_QUMRANET, 0x1110) },
 	{}
@@ -242,6 +248,7 @@ static struct pci_driver vine_pci_driver = {
 	.id_table = vine_pci_ids,
 	.probe = vine_pci_probe,
 	.remove = vine_pci_remove,
+	.shutdown = vine_pci_shutdown,
 };
 
 int vine_pci_init(void)

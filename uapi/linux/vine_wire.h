@@ -171,7 +171,7 @@ struct vine_wire_service {
 #define VINE_SERVER_GEN(w)	((__u32)((w) >> 40))
 #define VINE_SERVER(gen, inc, slot, service)	VINE_CTL(gen, inc, slot, service)
 
-/* @rings: {log2 depth:8, first byte in the ring region / 64:56} */
+/* @rings: {first byte in the ring region / 64:56, log2 depth:8} */
 #define VINE_RINGS_SHIFT(w)	((__u32)((w) & 0xff))
 #define VINE_RINGS_OFFSET(w)	((__u64)((w) >> 8) * 64)
 #define VINE_RINGS(shift, offset)	((__u64)(shift) | (__u64)(offset) / 64 << 8)
