@@ -82,6 +82,7 @@ lib:
 tools: lib
 	+$(MAKE) -s -C tools/vine-server O=$(B)
 	+$(MAKE) -s -C tools/vinectl O=$(B) LIB=$(B)/lib
+	+$(MAKE) -s -C tools/vine-appliance O=$(B) LIB=$(B)/lib
 
 examples: lib
 	+$(MAKE) -s -C tools/examples O=$(B)/examples
@@ -99,7 +100,8 @@ tests: tools
 install: lib tools install-man
 	+$(MAKE) -s -C lib O=$(B)/lib install
 	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 755 $(B)/vine-server $(B)/vinectl $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(B)/vine-server $(B)/vinectl $(B)/vine-appliance $(DESTDIR)$(PREFIX)/bin/
+	+$(MAKE) -s -C tools/vine-appliance O=$(B) LIB=$(B)/lib install
 	install -d $(DESTDIR)$(PYTHONDIR)
 	install -m 644 python/vine.py $(DESTDIR)$(PYTHONDIR)/
 

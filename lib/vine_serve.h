@@ -166,10 +166,22 @@ int vine_serve_accelerator(struct vine_serve *serve, const char *name,
 			   char *error);
 
 /*
+ * vine_serve_procedures - what is offered so far
+ *
+ * @array: Out: the first of them, which live as long as @serve; may be NULL when @room is 0
+ * @room: pointers that @array has room for
+ *
+ * Returns how many there are, which may be more than @room.
+ */
+unsigned int vine_serve_procedures(const struct vine_serve *serve,
+				   const struct vine_procedure **array, unsigned int room);
+
+/*
  * vine_serve_run - serve until vine_serve_stop(), or until the device is gone
  *
  * To be called once, by a process with one thread: it forks workers. SIGCHLD is blocked
- * meanwhile, SIGPIPE ignored. Returns 0, or -1 with the reason in @error.
+ * meanwhile, SIGPIPE ignored, and the limit of descriptors is raised as far as it can be.
+ * Returns 0, or -1 with the reason in @error.
  *
  * vine_serve_stop - end it: tasks that run are lost. Async-signal-safe.
  */

@@ -174,6 +174,17 @@ EXPORT int vine_serve_procedure(struct vine_serve *s, const struct vine_procedur
 	return plugins_add(&s->plugins, procedure, error);
 }
 
+EXPORT unsigned int vine_serve_procedures(const struct vine_serve *s,
+					  const struct vine_procedure **array,
+					  unsigned int room)
+{
+	unsigned int n = s->plugins.count;
+
+	if (room)
+		memcpy(array, s->plugins.procedures, (n < room ? n : room) * sizeof(*array));
+	return n;
+}
+
 static int parse_pci(const char *text, uint64_t *pci)
 {
 	unsigned int domain, bus, dev, fn;
