@@ -6,6 +6,7 @@
  *	trace_subject threads N TASKS   N threads, one after the other as well as at once
  *	trace_subject kill SIGNAL       threads issue tasks; one sends the process the signal
  *	trace_subject segv              the same; one writes where it must not
+ *	trace_subject thread            a thread ends, and then SIGKILL comes
  *	trace_subject fork              a child traces its own calls, another makes none
  *	trace_subject again             init and exit twice
  *	trace_subject forget            exit() without vine_talk_exit(), a thread still at it
@@ -276,6 +277,7 @@ static void limited(rlim_t bytes)
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
+	pthread_t thread;
 	int five = 5;
 
 	if (!strcmp(what, "calls")) {
@@ -289,6 +291,12 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "segv")) {
 		keep_busy();
 		crash();
+	} else if (!strcmp(what, "thread")) {
+		begin();
+		if (pthread_create(&thread, NULL, tasks, &five))
+			return 2;
+		pthread_join(thread, NULL);
+		kill(getpid(), SIGKILL);
 	} else if (!strcmp(what, "fork")) {
 		forks();
 	} else if (!strcmp(what, "again")) {
