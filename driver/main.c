@@ -86,4 +86,4 @@ module_exit(vine_exit_module);
 
 MODULE_DESCRIPTION("Work queues between virtual machines over ivshmem");
 MODULE_LICENSE("GPL");
-MODULE_VERSION("0.1.0");
+MODULE_VERSION(VINE_VERSION);

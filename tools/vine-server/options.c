@@ -18,10 +18,6 @@
 
 #include "server.h"
 
-#ifndef VINE_VERSION
-#define VINE_VERSION "0.1"
-#endif
-
 #define MIN_SIZE VINE_MIN_SEGMENT
 #define DEFAULT_SIZE (4ULL << 30)
 #define MAX_PATH (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
