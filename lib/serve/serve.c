@@ -520,6 +520,8 @@ static int open_device(struct vine_serve *s, char *error)
 	err = offer(s);
 	switch (err) {
 	case 0:
+		serve_log(s, "offers %s: accelerators: %u, procedures: %u", s->name,
+			  s->accelerator_count, s->plugins.count);
 		return 0;
 	case -ENOTTY:
 		return fail(error, "%.200s is no device of vine", path);

@@ -43,12 +43,11 @@ static const char help[] =
 	"                    should have nothing to lose then\n"
 	"  --once            end when there were clients and the last one has gone\n"
 	"  --list            print the procedures that would be offered, and exit\n"
-	"  -q, --quiet       say only what went wrong\n"
 	"  -h, --help        this text\n"
 	"  -V, --version     the version\n"
 	"\n"
-	"SIGINT or SIGTERM ends it; tasks that run are lost. Exit status: 0 as asked, 1 it\n"
-	"failed, 2 the command line was wrong.\n";
+	"When it serves, a line on standard error says so. SIGINT or SIGTERM ends it; tasks\n"
+	"that run are lost. Exit status: 0 as asked, 1 it failed, 2 the command line was wrong.\n";
 
 static const char *const types[] = { "ANY", "GPU", "GPU_SOFT", "CPU", "FPGA" };
 
@@ -58,7 +57,7 @@ struct settings {
 	const char **accelerators, **plugins;
 	int accelerator_count, plugin_count;
 	const char *folder;
-	bool list, quiet;
+	bool list;
 };
 
 static struct vine_serve *served;
@@ -214,7 +213,6 @@ static void read_options(struct settings *set, int argc, char **argv)
 		{ "code-user", required_argument, NULL, CODE_USER },
 		{ "once", no_argument, NULL, ONCE },
 		{ "list", no_argument, NULL, LIST },
-		{ "quiet", no_argument, NULL, 'q' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
 		{ }
@@ -226,7 +224,7 @@ static void read_options(struct settings *set, int argc, char **argv)
 	set->plugins = calloc(argc, sizeof(*set->plugins));
 	if (!set->accelerators || !set->plugins)
 		end(EXIT_FAILURE, "no memory");
-	while ((c = getopt_long(argc, argv, "qhV", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "hV", options, NULL)) != -1) {
 		switch (c) {
 		case DEVICE:
 			set->serve.device = optarg;
@@ -258,9 +256,6 @@ static void read_options(struct settings *set, int argc, char **argv)
 		case LIST:
 			set->list = true;
 			break;
-		case 'q':
-			set->quiet = true;
-			break;
 		case 'h':
 			fputs(help, stdout);
 			exit(0);
@@ -283,20 +278,6 @@ static void stop(int sig)
 	vine_serve_stop(served);
 }
 
-static void announce(const struct settings *set)
-{
-	char line[128];
-
-	if (set->quiet)
-		return;
-	snprintf(line, sizeof(line), "offers %d accelerator%s and %u procedures as %.31s",
-		 set->accelerator_count ? set->accelerator_count : 1,
-		 set->accelerator_count > 1 ? "s" : "",
-		 vine_serve_procedures(served, NULL, 0),
-		 set->serve.name ? set->serve.name : "vinetalk");
-	say(line);
-}
-
 int main(int argc, char **argv)
 {
 	struct settings set = { .serve = { .size = sizeof(set.serve), .log = say } };
@@ -314,7 +295,6 @@ int main(int argc, char **argv)
 	} else {
 		sigaction(SIGTERM, &act, NULL);
 		sigaction(SIGINT, &act, NULL);
-		announce(&set);
 		if (vine_serve_run(served, error))
 			end(EXIT_FAILURE, "%s", error);
 	}
