@@ -43,6 +43,8 @@ long vine_call(struct file *file, unsigned int cmd, unsigned long arg,
 		struct vine_attach attach;
 		struct vine_import import;
 		struct vine_transfer transfer;
+		struct vine_query query;
+		struct vine_bury bury;
 	} u;
 	const struct vine_call *call;
 	struct vine_new new = {};

@@ -7,7 +7,6 @@
 
 #include "driver.h"
 
-#define VINE_TICK_MS		250
 #define VINE_POLL_MIN_NS	(50 * NSEC_PER_USEC)
 #define VINE_POLL_MAX_NS	(10 * NSEC_PER_MSEC)
 
@@ -221,8 +220,13 @@ static void vine_dev_quiesce(struct vine_dev *vdev)
 
 static void vine_forget_all(struct vine_dev *vdev)
 {
+	struct hlist_node *node, *next;
 	unsigned long flags;
+	u32 i;
 
+	for (i = 0; i < VINE_MAX_REGIONS; i++)
+		hlist_for_each_safe(node, next, &vdev->regions[i])
+			hlist_del_init(node);
 	spin_lock_irqsave(&vdev->ready, flags);
 	memset(vdev->queues, 0, sizeof(vdev->queues));
 	memset(vdev->listeners, 0, sizeof(vdev->listeners));

@@ -33,6 +33,8 @@
 #include "core/core.h"
 #include <linux/vine.h>
 
+#define VINE_TICK_MS	250
+
 struct vine_dev;
 struct vine_queue_file;
 struct vine_listener_file;
@@ -74,6 +76,8 @@ struct vine_dev {
 	u32 chunks_room;	/* of chunk_use */
 	spinlock_t vector[64];	/* one drain of each at a time */
 
+	struct hlist_head regions[VINE_MAX_REGIONS];	/* under control: who uses each */
+
 	spinlock_t ready;	/* protects the tables below */
 	struct vine_queue_file *queues[2][VINE_MAX_QUEUES];
 	struct vine_listener_file *listeners[VINE_MAX_SERVICES];
@@ -88,8 +92,15 @@ struct vine_dev {
 	bool polling;
 };
 
+/* The process that made a descriptor, for VINE_QUERY. */
+struct vine_maker {
+	struct pid *pid;
+	kuid_t uid;
+};
+
 struct vine_listener_file {
 	struct vine_dev *vdev;
+	struct vine_maker maker;
 	u32 session;
 	struct vine_listener listener;
 	wait_queue_head_t wait;
@@ -98,6 +109,7 @@ struct vine_listener_file {
 
 struct vine_queue_file {
 	struct vine_dev *vdev;
+	struct vine_maker maker;
 	u32 session;
 	struct vine_queue queue;
 	bool connected;		/* accepted, as far as we have seen */
@@ -108,6 +120,8 @@ struct vine_queue_file {
 
 struct vine_region_file {
 	struct vine_dev *vdev;
+	struct vine_maker maker;
+	struct hlist_node node;	/* in vdev->regions[] */
 	u32 session;
 	u64 id;
 	bool own;
@@ -248,7 +262,20 @@ void vine_queue_break(struct vine_queue_file *qf);
 int vine_queue_readable(struct vine_queue_file *qf);
 int vine_queue_writable(struct vine_queue_file *qf);
 
+/* ---- query.c: VINE_QUERY, VINE_BURY ---- */
+
+int vine_do_query(struct file *file, void *arg, struct vine_new *new);
+int vine_do_bury(struct file *file, void *arg, struct vine_new *new);
+void vine_maker_set(struct vine_maker *maker);
+void vine_maker_drop(struct vine_maker *maker);
+
 /* ---- the rest ---- */
+
+/* What VINE_SERVICES calls a service. */
+static inline u64 vine_service_id(u32 index, u32 gen)
+{
+	return (u64)gen << 32 | (index + 1);
+}
 
 u32 vine_memory_type(void *base);
 

@@ -30,6 +30,7 @@ static void vine_listener_free(struct vine_listener_file *lf)
 	} else {
 		vine_listener_set(lf, NULL);
 	}
+	vine_maker_drop(&lf->maker);
 	put_device(&vdev->dev);
 	kfree(lf);
 }
@@ -153,6 +154,7 @@ int vine_do_listen(struct file *file, void *arg, struct vine_new *new)
 	if (!lf)
 		return -ENOMEM;
 	lf->vdev = vdev;
+	vine_maker_set(&lf->maker);
 	get_device(&vdev->dev);
 	init_waitqueue_head(&lf->wait);
 	err = vine_new_file(new, vdev, "[vine-listener]", &vine_listener_fops, lf,

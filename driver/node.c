@@ -90,11 +90,6 @@ static int vine_do_info(struct file *file, void *arg, struct vine_new *new)
 	return 0;
 }
 
-static u64 vine_service_id(const struct vine_service_seen *seen)
-{
-	return (u64)seen->gen << 32 | (seen->index + 1);
-}
-
 static int vine_do_services(struct file *file, void *arg, struct vine_new *new)
 {
 	struct vine_dev *vdev = file->private_data;
@@ -120,7 +115,7 @@ static int vine_do_services(struct file *file, void *arg, struct vine_new *new)
 			continue;
 		if (count < room) {
 			memset(&one, 0, sizeof(one));
-			one.id = vine_service_id(&seen);
+			one.id = vine_service_id(seen.index, seen.gen);
 			one.type = seen.type;
 			one.peer = seen.slot;
 			one.incarnation = seen.inc;
@@ -140,6 +135,8 @@ static const struct vine_call vine_node_calls[] = {
 	VINE_CALL(VINE_LISTEN, vine_listen, reserved, vine_do_listen),
 	VINE_CALL(VINE_CONNECT, vine_connect, incarnation, vine_do_connect),
 	VINE_CALL(VINE_REGION, vine_region, reserved, vine_do_region),
+	VINE_CALL(VINE_QUERY, vine_query, array, vine_do_query),
+	VINE_CALL(VINE_BURY, vine_bury, incarnation, vine_do_bury),
 };
 
 static long vine_node_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

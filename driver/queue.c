@@ -16,6 +16,7 @@ struct vine_queue_file *vine_queue_new(struct vine_dev *vdev)
 	if (!qf)
 		return NULL;
 	qf->vdev = vdev;
+	vine_maker_set(&qf->maker);
 	get_device(&vdev->dev);
 	mutex_init(&qf->push);
 	mutex_init(&qf->pull);
@@ -62,6 +63,7 @@ void vine_queue_free(struct vine_queue_file *qf)
 		vine_close(&qf->queue);
 		vine_control_exit(vdev, srcu);
 	}
+	vine_maker_drop(&qf->maker);
 	put_device(&vdev->dev);
 	kfree(qf);
 }
@@ -169,7 +171,7 @@ static bool vine_find_service(struct vine_dev *vdev, const struct vine_connect *
 	for (i = 0; i < VINE_MAX_SERVICES; i++) {
 		if (!vine_service_read(vdev->core, i, &seen))
 			continue;
-		if (c->id ? c->id != ((u64)seen.gen << 32 | (i + 1)) :
+		if (c->id ? c->id != vine_service_id(i, seen.gen) :
 			    strncmp(seen.name, c->name, VINE_SERVICE_NAME))
 			continue;
 		if (!any || seen.slot < found->slot)

@@ -18,6 +18,9 @@ static void vine_region_free(struct vine_region_file *rf)
 	struct vine_dev *vdev = rf->vdev;
 	int srcu;
 
+	mutex_lock(&vdev->control);
+	hlist_del_init(&rf->node);
+	mutex_unlock(&vdev->control);
 	if (rf->session && vine_control_enter_release(vdev, rf->session, &srcu)) {
 		if (rf->own)
 			vine_region_retire(vdev->core, rf->id);
@@ -25,6 +28,7 @@ static void vine_region_free(struct vine_region_file *rf)
 			vine_region_put(vdev->core, rf->id);
 		vine_control_exit(vdev, srcu);
 	}
+	vine_maker_drop(&rf->maker);
 	put_device(&vdev->dev);
 	kfree(rf);
 }
@@ -92,6 +96,7 @@ static struct vine_region_file *vine_region_new(struct vine_dev *vdev, struct vi
 	if (!rf)
 		return ERR_PTR(-ENOMEM);
 	rf->vdev = vdev;
+	vine_maker_set(&rf->maker);
 	get_device(&vdev->dev);
 	err = vine_new_file(new, vdev, "[vine-region]", &vine_region_fops, rf, 0);
 	if (err) {
@@ -104,7 +109,8 @@ static struct vine_region_file *vine_region_new(struct vine_dev *vdev, struct vi
 /* Under control: @id is ours to use. */
 static void vine_region_set(struct vine_region_file *rf, u32 session, u64 id, bool own)
 {
-	struct vine_core *core = rf->vdev->core;
+	struct vine_dev *vdev = rf->vdev;
+	struct vine_core *core = vdev->core;
 	const struct vine_use *use = vine_region_use(core, id);
 
 	rf->session = session;
@@ -112,6 +118,7 @@ static void vine_region_set(struct vine_region_file *rf, u32 session, u64 id, bo
 	rf->own = own;
 	rf->first = vine_chunk_offset(core, use->first) >> PAGE_SHIFT;
 	rf->bytes = (u64)use->count << core->geo.shift;
+	hlist_add_head(&rf->node, &vdev->regions[VINE_REGION_INDEX(id)]);
 }
 
 /* Nobody reads what was here before. Killable, and holds up nothing. */

@@ -948,6 +948,8 @@ TEST_F(unplugged, every_call)
 	ASSERT_EQ(0, tell_driver("unbind"));
 	EXPECT_EQ(-ENODEV, vt_info(DEV, &info));
 	EXPECT_EQ(-ENODEV, vt_ioctl(DEV, VINE_SERVICES, &services));
+	EXPECT_EQ(-ENODEV, vt_query(DEV, VINE_QUERY_PEERS, NULL, 0));
+	EXPECT_EQ(-ENODEV, vt_bury(DEV, VINE_MAX_PEERS, 1));
 	EXPECT_EQ(-ENODEV, vt_listen(DEV, "vt-other", 0));
 	EXPECT_EQ(-ENODEV, vt_connect(DEV, self->w.name, 0, VINE_FOREVER, 2));
 	EXPECT_EQ(-ENODEV, vt_connect(DEV, self->w.name, VINE_NONBLOCK, 0, 2));

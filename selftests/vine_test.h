@@ -135,6 +135,23 @@ static inline int vt_info(int dev, struct vine_info *info)
 	return vt_ioctl(dev, VINE_INFO, info);
 }
 
+/* How many records there are, or -errno; @room of them at @array. */
+static inline int vt_query(int dev, __u32 what, void *array, __u32 room)
+{
+	struct vine_query q = { .size = sizeof(q), .what = what, .count = room,
+				.array = (uintptr_t)array };
+	int err = vt_ioctl(dev, VINE_QUERY, &q);
+
+	return err ?: (int)q.count;
+}
+
+static inline int vt_bury(int dev, __u32 peer, __u32 incarnation)
+{
+	struct vine_bury b = { .size = sizeof(b), .peer = peer, .incarnation = incarnation };
+
+	return vt_ioctl(dev, VINE_BURY, &b);
+}
+
 static inline void vt_name(__u8 *to, const char *name)
 {
 	size_t n = strlen(name);

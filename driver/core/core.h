@@ -153,6 +153,9 @@ static inline u32 vine_next(u32 n)
  */
 int vine_geometry_of(u64 format, u64 size, struct vine_geometry *geo);
 
+/* The format that a blank segment of @size bytes, VINE_MIN_SEGMENT or more, is given. */
+u64 vine_format_for(u64 size);
+
 /**
  * vine_segment_open() - check a segment; format it if it is blank
  * @base: the mapped segment, 64-byte aligned

@@ -82,8 +82,7 @@ int vine_geometry_of(u64 format, u64 size, struct vine_geometry *geo)
 	return geo->size <= size ? 0 : -EFBIG;
 }
 
-/* The format that suits a blank segment of @size bytes. */
-static u64 vine_format_for(u64 size)
+u64 vine_format_for(u64 size)
 {
 	u32 shift = VINE_MIN_CHUNK_SHIFT;
 	u64 chunks;

@@ -315,6 +315,179 @@ struct vine_transfer {
  * On a listener: EPOLLIN a connection waits.
  */
 
+/*
+ * VINE_QUERY (device): what the tables of the segment say, entry by entry: for people
+ * and for monitoring.
+ *
+ * Peers and services are told to everybody. Queues and regions, and the processes that
+ * made things, are told only as far as they are those of the caller's effective user
+ * on this machine; with CAP_SYS_ADMIN in the initial user namespace, all are.
+ *
+ * What other machines wrote is passed on as it stands: it may be old, or wrong. A state
+ * that is not listed here means that the entry is damaged.
+ *
+ * @size: In
+ * @flags: In: 0
+ * @what: In: VINE_QUERY_PEERS and so on, which says what records there are at @array
+ * @count: In: room at @array, in records; Out: how many there are (if larger than the
+ *         room, the rest was left out)
+ * @array: In: user address of struct vine_query_peer[] and so on; may be 0 when @count
+ *         is 0
+ *
+ * EINVAL there is no such @what.
+ */
+struct vine_query {
+	__u32 size;
+	__u32 flags;
+	__u32 what;
+	__u32 count;
+	__u64 array;
+};
+
+#define VINE_QUERY_PEERS	1	/* struct vine_query_peer */
+#define VINE_QUERY_SERVICES	2	/* struct vine_query_service */
+#define VINE_QUERY_QUEUES	3	/* struct vine_query_queue */
+#define VINE_QUERY_REGIONS	4	/* struct vine_query_region */
+
+/* In the @flags of the records. */
+#define VINE_QUERY_OWN		(1U << 0)	/* of this machine */
+#define VINE_QUERY_CLIENT	(1U << 1)	/* we have the client's side of the queue */
+#define VINE_QUERY_SERVER	(1U << 2)	/* we have the server's side */
+#define VINE_QUERY_BROKEN	(1U << 3)	/* EIO: seen on a side of ours */
+#define VINE_QUERY_RINGS	(1U << 4)	/* rings lie there (of regions that we use) */
+
+#define VINE_QUERY_UNKNOWN	(~0U)
+
+/*
+ * @peer, @incarnation: who
+ * @state: VINE_QUERY_PEER_*
+ * @flags: VINE_QUERY_OWN
+ * @ivposition: ivshmem's number of that machine
+ * @vectors: that it serves; 0: it polls
+ * @beats: counted up by it several times a second, as long as it lives
+ * @silent_ms: since this machine last saw @beats change; 0 of ourselves
+ */
+struct vine_query_peer {
+	__u32 peer;
+	__u32 incarnation;
+	__u32 state;
+	__u32 flags;
+	__u32 ivposition;
+	__u32 vectors;
+	__u64 beats;
+	__u64 silent_ms;
+};
+
+#define VINE_QUERY_PEER_LIVE	1
+#define VINE_QUERY_PEER_SUSPECT	2	/* silent: dead, or paused */
+#define VINE_QUERY_PEER_GONE	3	/* what it had is about to be handed back */
+
+/*
+ * @id, @type, @peer, @incarnation, @name: as VINE_SERVICES has them
+ * @state: VINE_QUERY_SERVICE_*
+ * @flags: VINE_QUERY_OWN
+ * @waiting: connections that are not accepted yet
+ * @pid: of the process here that offers it; 0: not told, or not here
+ */
+struct vine_query_service {
+	__u64 id;
+	__u64 type;
+	__u32 peer;
+	__u32 incarnation;
+	__u32 state;
+	__u32 flags;
+	__u32 waiting;
+	__u32 pid;
+	__u8 name[VINE_SERVICE_NAME];
+};
+
+#define VINE_QUERY_SERVICE_CLAIM	1	/* comes or goes just now */
+#define VINE_QUERY_SERVICE_LIVE		2	/* can be connected to, if its peer lives */
+
+/*
+ * @queue: number of the entry
+ * @state: VINE_QUERY_QUEUE_*
+ * @flags: VINE_QUERY_CLIENT, _SERVER, _BROKEN
+ * @depth: messages that each ring holds; 0: nonsense stands there
+ * @client, @client_incarnation: whose it is
+ * @server, @server_incarnation: who serves it
+ * @service: id of the service that was asked for; it may be gone
+ * @to_server, @to_client: messages in the rings, VINE_QUERY_UNKNOWN unless we have a
+ *         side of the queue. Those that the other machine has pulled count a while longer
+ * @client_pid, @server_pid: of the processes here that made the two sides; 0: not told,
+ *         not here, or ended
+ * @attached: regions that the server may import
+ * @reserved: 0
+ */
+struct vine_query_queue {
+	__u32 queue;
+	__u32 state;
+	__u32 flags;
+	__u32 depth;
+	__u32 client;
+	__u32 client_incarnation;
+	__u32 server;
+	__u32 server_incarnation;
+	__u64 service;
+	__u32 to_server;
+	__u32 to_client;
+	__u32 client_pid;
+	__u32 server_pid;
+	__u32 attached;
+	__u32 reserved;
+};
+
+#define VINE_QUERY_QUEUE_CLAIM		1	/* is being made */
+#define VINE_QUERY_QUEUE_CONNECTING	2	/* waits to be accepted */
+#define VINE_QUERY_QUEUE_ACCEPTED	3
+#define VINE_QUERY_QUEUE_REFUSED	4
+#define VINE_QUERY_QUEUE_CANCELLED	5
+
+/*
+ * @id: as in VINE_ATTACH and VINE_IMPORT
+ * @bytes: what it takes of the segment; 0: nonsense stands there
+ * @holders: bit p: peer p uses it
+ * @peer, @incarnation: whose it is
+ * @state: VINE_QUERY_REGION_*
+ * @flags: VINE_QUERY_OWN, VINE_QUERY_RINGS
+ * @users: how often it is in use on this machine: made, imported, or by rings
+ * @pid: of a process here that made or imported it; 0: not told, not here, or ended
+ */
+struct vine_query_region {
+	__u64 id;
+	__u64 bytes;
+	__u64 holders;
+	__u32 peer;
+	__u32 incarnation;
+	__u32 state;
+	__u32 flags;
+	__u32 users;
+	__u32 pid;
+};
+
+#define VINE_QUERY_REGION_CLAIM	1	/* is being made */
+#define VINE_QUERY_REGION_LIVE	2
+#define VINE_QUERY_REGION_DYING	3	/* its owner let go; comes back when nobody holds it */
+
+/*
+ * VINE_BURY (device): declare a silent peer gone, so that what it had is free again.
+ * For administrators, and only when its machine is known to be dead: one that is
+ * merely paused goes on writing when it wakes, into memory that is others' by then.
+ *
+ * @size: In
+ * @flags: In: 0
+ * @peer, @incarnation: In: who
+ *
+ * EPERM without CAP_SYS_ADMIN in the initial user namespace; ENOENT there is no such
+ * peer (any more); EBUSY it is not known to be silent, or it is ourselves.
+ */
+struct vine_bury {
+	__u32 size;
+	__u32 flags;
+	__u32 peer;
+	__u32 incarnation;
+};
+
 /* Without sizes: each structure carries its own. */
 #define VINE_IOC	'v'
 #define VINE_INFO	_IO(VINE_IOC, 0x40)
@@ -326,5 +499,7 @@ struct vine_transfer {
 #define VINE_ATTACH	_IO(VINE_IOC, 0x46)
 #define VINE_IMPORT	_IO(VINE_IOC, 0x47)
 #define VINE_TRANSFER	_IO(VINE_IOC, 0x48)
+#define VINE_QUERY	_IO(VINE_IOC, 0x49)
+#define VINE_BURY	_IO(VINE_IOC, 0x4a)
 
 #endif /* _UAPI_LINUX_VINE_H */
