@@ -26,6 +26,10 @@ _Static_assert(sizeof(struct vine_accept) == 32, "vine_accept() has another size
 _Static_assert(sizeof(struct vine_connect) == 72, "vine_connect() has another size");
 _Static_assert(sizeof(struct vine_msg) == 64, "vine_push() and others have another size");
 _Static_assert(sizeof(struct vine_transfer) == 48, "vine_transfer() has another size");
+_Static_assert(sizeof(struct vine_query_peer) == 40, "vine_query() has another size");
+_Static_assert(sizeof(struct vine_query_service) == 72, "vine_query() has another size");
+_Static_assert(sizeof(struct vine_query_queue) == 64, "vine_query() has another size");
+_Static_assert(sizeof(struct vine_query_region) == 48, "vine_query() has another size");
 
 static int call(int fd, unsigned long request, void *arg)
 {
@@ -74,6 +78,25 @@ EXPORT int vine_services(int device, struct vine_service *array, unsigned int ro
 	int ret = call(device, VINE_SERVICES, &s);
 
 	return ret ? ret : (int)s.count;
+}
+
+EXPORT int vine_query(int device, unsigned int what, void *array, unsigned int room)
+{
+	struct vine_query q = {
+		.size = sizeof(q), .what = what, .count = room, .array = address_of(array),
+	};
+	int ret = call(device, VINE_QUERY, &q);
+
+	return ret ? ret : (int)q.count;
+}
+
+EXPORT int vine_bury(int device, unsigned int peer, unsigned int incarnation)
+{
+	struct vine_bury b = {
+		.size = sizeof(b), .peer = peer, .incarnation = incarnation,
+	};
+
+	return call(device, VINE_BURY, &b);
 }
 
 EXPORT int vine_listen(int device, const char *name, uint64_t type, unsigned int flags)

@@ -67,6 +67,34 @@ int vine_info(int device, struct vine_info *info);
 int vine_services(int device, struct vine_service *array, unsigned int room);
 
 /*
+ * vine_query - what the tables of the segment say, entry by entry
+ *
+ * @device: from vine_open()
+ * @what: In: VINE_QUERY_PEERS, _SERVICES, _QUEUES or _REGIONS
+ * @array: Out: the first of them: struct vine_query_peer[] and so on; may be NULL when
+ *         @room is 0
+ * @room: In: structures that @array has room for
+ *
+ * Returns how many there are, which may be more than @room. They come and go: a second
+ * call can give another number. Without CAP_SYS_ADMIN only what is the caller's own is
+ * told; see <linux/vine.h>. -EINVAL there is no such @what. Does not block.
+ */
+int vine_query(int device, unsigned int what, void *array, unsigned int room);
+
+/*
+ * vine_bury - declare a silent peer gone, so that what it had is free again
+ *
+ * @device: from vine_open()
+ * @peer, @incarnation: In: who, from vine_query()
+ *
+ * For administrators who know that its machine is dead: one that is merely paused goes
+ * on writing when it wakes. Returns 0. -EPERM without CAP_SYS_ADMIN; -ENOENT there is no
+ * such peer (any more); -EBUSY it is not known to be silent, or it is ourselves. Does
+ * not block.
+ */
+int vine_bury(int device, unsigned int peer, unsigned int incarnation);
+
+/*
  * vine_listen - offer a service
  *
  * @device: from vine_open()
