@@ -14,7 +14,8 @@ export V
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
-#: make demo [INPUT=file]   two VMs do real work through /dev/vine0; see README.md
+#: make demo [INPUT=file] [PICTURE=file.png]
+#:                          two VMs do real work through /dev/vine0; see README.md
 #: make check               all tests: models, units, driver in guests (= make test)
 #: make check-debug         the guest tests on a kernel with KASAN, lockdep, kmemleak...
 #: make models              the Spin models alone
@@ -129,11 +130,12 @@ PYTHONDIR ?= $(PREFIX)/lib/python$(if $(filter /usr,$(PREFIX)),3,$(python_versio
 
 BUILD_DEPS := gcc g++ make libc6-dev libssl-dev zlib1g-dev libjson-c-dev
 GUEST_DEPS := qemu-system-x86 busybox-static cpio kmod xz-utils zstd
+DEMO_DEPS := libpng-dev
 CHECK_DEPS := spin sparse perl patch python3 dkms mandoc bsdutils
 
 .PHONY: deps-demo deps-check
 deps-demo:
-	@tools/deps $(BUILD_DEPS) $(GUEST_DEPS)
+	@tools/deps $(BUILD_DEPS) $(GUEST_DEPS) $(DEMO_DEPS)
 
 deps-check:
 	@tools/deps $(BUILD_DEPS) $(GUEST_DEPS) $(CHECK_DEPS)
@@ -150,11 +152,12 @@ guest-module:
 demo: deps-demo
 	@mkdir -p $(B)
 	@$(MAKE) -s tools
-	@$(MAKE) -s -C tools/demo O=$(B)/demo
+	@$(MAKE) -s -C tools/demo O=$(B)/demo/bin
 	@$(MAKE) -s guest-module
 	@tools/demo/run --kernel "$$(tools/vm/kernel $(KERNEL))" --modules $(B)/module-$(KERNEL) \
-		--server $(B)/vine-server --bin $(B)/demo --out $(B)/demo/out \
-		$(if $(INPUT),--input "$$INPUT") $(if $(CORRUPT),--corrupt $(CORRUPT))
+		--server $(B)/vine-server --appliance $(B)/vine-appliance --plugins $(B)/plugins \
+		--bin $(B)/demo/bin --out $(B)/demo $(if $(INPUT),--input "$$INPUT") \
+		$(if $(PICTURE),--picture "$$PICTURE") $(if $(CORRUPT),--corrupt $(CORRUPT))
 
 .PHONY: check test check-debug models unit mutants lint
 check test: deps-check

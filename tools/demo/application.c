@@ -1,94 +1,95 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * application.c - the demo's application: gives the accelerators of an appliance in
- * another virtual machine real work on a real file
+ * application.c - the demo's application: a VineTalk program that gives the accelerators of
+ * an appliance in another virtual machine real work on a real file, and on a picture
  *
- * One thread and one queue per accelerator. Each thread reads the file in chunks straight
- * into a region, keeps several tasks in flight, and writes what comes back from another
- * region to a file. The regions are rings of slots, so a file of any size will do.
+ * One thread per procedure, and so one queue. Each reads its input, a piece at a time, into
+ * memory that the accelerator sees too, keeps several tasks in flight, and writes what comes
+ * back in the order of the input.
  */
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "protocol.h"
+#include <vine_talk.h>
+
+#include "picture.h"
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#define SLOTS		16	/* of each region; also the depth of the queues */
+#define IN_FLIGHT_MAX	64
 #define DIGEST_BYTES	32
 #define TASKS_MAX	1000000	/* names of chunks have six digits */
 
 static const char help[] =
-	"Usage: application --input FILE --out DIR [OPTION]...\n"
-	"Has FILE digested and compressed by an appliance that offers sha256 and deflate over\n"
-	"vine, in chunks.\n"
+	"Usage: application --input FILE --picture FILE --out DIR [OPTION]...\n"
+	"Has accelerators digest and compress a file, in chunks, and make a picture gray.\n"
 	"\n"
 	"  --input FILE    a file, or a block device\n"
+	"  --picture FILE  a PNG, on a block device too\n"
 	"  --out DIR       results go here: sha256.txt (a digest for each chunk, as sha256sum\n"
-	"                  writes them), deflate.gz (the compressed file) and report.tsv\n"
-	"  --bytes N       take only the first N bytes of FILE\n"
+	"                  writes them), deflate.gz (the compressed file), gray.png, report.tsv\n"
+	"  --bytes N       take only the first N bytes of the input\n"
 	"  --chunk N       bytes of one task (default 262144)\n"
-	"  --in-flight N   tasks in flight for each accelerator, 1 to 16 (default 8)\n"
-	"  --timeout S     give up when nothing comes for so many seconds (default 120)\n"
-	"  --device PATH   default: $VINE_DEVICE, or /dev/vine0\n"
+	"  --in-flight N   tasks in flight for each accelerator, 1 to 64 (default 8)\n"
+	"  --timeout S     wait so many seconds for the accelerators (default 120)\n"
 	"  --help          this text\n"
 	"\n"
 	"Exit status: 0 done, 1 it failed, 2 wrong usage.\n";
 
 struct options {
-	const char *device, *input, *out;
+	const char *input, *picture, *out;
 	uint64_t bytes;
 	uint32_t chunk;
 	unsigned int in_flight;
 	unsigned int timeout;
 };
 
-struct buffer {
-	int region;
-	uint64_t id;
-	uint64_t bytes;
-	uint8_t *address;
+/* One task, from reading its piece until its result is written. */
+struct job {
+	uint64_t number;
+	vine_data *args;	/* NULL: none */
+	vine_data *in;
+	vine_data *out[2];	/* the second may be NULL */
+	vine_task *task;
 };
 
-/* A slot is taken from reading its chunk until its result is written. */
-struct slot {
-	bool in_flight;
-	uint32_t in_bytes;
-	uint32_t out_bytes;
-	uint64_t since;		/* ns: when it was given away */
-};
-
-/* What one thread does. Task i uses slot i % SLOTS. */
+/* What one thread does. */
 struct stream {
-	const char *name;
-	const char *file;	/* of the results, in --out */
-	int (*write)(struct stream *s, uint64_t task);
-	uint32_t out_room;	/* of one task */
+	const char *procedure;
+	vine_accel_type_e type;
+	unsigned int accel_number;	/* of that type, if there are so many */
+	const char *file;		/* of the results, in --out */
+
+	/* Opens input and results; sets @tasks and @bytes. */
+	int (*open)(struct stream *s);
+	/* Allocates a job's buffers, and reads its piece. */
+	int (*read)(struct stream *s, struct job *job);
+	int (*write)(struct stream *s, const struct job *job);
+	/* Completes the results. */
+	int (*close)(struct stream *s);
 
 	const struct options *options;
-	pthread_t thread;
+	char path[4096];		/* of the results */
 	int input;
-	int queue;
 	FILE *out;
-	struct buffer in_buffer, out_buffer;
-	struct slot slots[SLOTS];
-	uint64_t tasks;
-	/* Tasks given <= read, and written <= done, in order but for what is in flight. */
-	uint64_t given, written;
-	unsigned int in_flight;
+	struct picture *in_picture, *out_picture;
+	uint64_t tasks, bytes;
 
-	uint64_t *latency;	/* ns of each task */
-	uint64_t ns;		/* from the first task given to the last one done */
+	vine_accel *accel;
+	vine_proc *proc;
+	pthread_t thread;
+	struct job jobs[IN_FLIGHT_MAX];	/* task i has job i % in_flight */
+	uint64_t *latency;		/* ns of each task, from its issue to its end */
+	uint64_t ns;			/* from the first task issued to the last result written */
 	int failed;
 };
 
@@ -115,7 +116,7 @@ static int fail(const struct stream *s, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(line, sizeof(line), format, ap);
 	va_end(ap);
-	say("%s: %s", s->name, line);
+	say("%s: %s", s->procedure, line);
 	return -1;
 }
 
@@ -127,45 +128,44 @@ static uint64_t now(void)
 	return t.tv_sec * 1000000000ULL + t.tv_nsec;
 }
 
-/* ---- results ---- */
-
-static uint8_t *result(const struct stream *s, uint64_t task)
+static vine_data *buffer(const struct stream *s, size_t size)
 {
-	return s->out_buffer.address + task % SLOTS * s->out_room;
+	vine_data *data = vine_data_alloc(size, Both);
+
+	if (!data)
+		fail(s, "no shared memory for %zu bytes", size);
+	return data;
 }
 
-/* The line that sha256sum would write for a chunk that split(1) has named. */
-static int write_digest(struct stream *s, uint64_t task)
-{
-	const uint8_t *digest = result(s, task);
+/* ---- the file, in chunks ---- */
 
-	if (s->slots[task % SLOTS].out_bytes != DIGEST_BYTES)
-		return fail(s, "task %" PRIu64 ": no digest came", task);
-	for (unsigned int i = 0; i < DIGEST_BYTES; i++)
-		fprintf(s->out, "%02x", digest[i]);
-	fprintf(s->out, "  chunk.%06" PRIu64 "\n", task);
-	return 0;
-}
-
-/* Members of gzip, one after the other, are a gzip file. */
-static int write_member(struct stream *s, uint64_t task)
-{
-	fwrite(result(s, task), 1, s->slots[task % SLOTS].out_bytes, s->out);
-	return 0;
-}
-
-/* ---- tasks ---- */
-
-/* Reads the chunk of @task into its slot. */
-static int read_chunk(struct stream *s, uint64_t task)
+static int file_open(struct stream *s)
 {
 	const struct options *o = s->options;
-	uint64_t offset = task * o->chunk;
-	uint8_t *to = s->in_buffer.address + task % SLOTS * o->chunk;
-	uint32_t bytes = o->bytes - offset < o->chunk ? o->bytes - offset : o->chunk;
-	uint32_t done = 0;
+
+	s->tasks = (o->bytes - 1) / o->chunk + 1;
+	s->bytes = o->bytes;
+	s->input = open(o->input, O_RDONLY | O_CLOEXEC);
+	if (s->input < 0)
+		return fail(s, "cannot open %s: %m", o->input);
+	s->out = fopen(s->path, "we");
+	if (!s->out)
+		return fail(s, "cannot create %s: %m", s->path);
+	return 0;
+}
+
+static int file_read(struct stream *s, struct job *job)
+{
+	const struct options *o = s->options;
+	uint64_t offset = job->number * o->chunk;
+	size_t bytes = o->bytes - offset < o->chunk ? o->bytes - offset : o->chunk, done = 0;
+	char *to;
 	ssize_t n;
 
+	job->in = buffer(s, bytes);
+	if (!job->in)
+		return -1;
+	to = vine_data_deref(job->in);
 	while (done < bytes) {
 		n = pread(s->input, to + done, bytes - done, offset + done);
 		if (n < 0 && errno == EINTR)
@@ -176,106 +176,180 @@ static int read_chunk(struct stream *s, uint64_t task)
 			return fail(s, "%s has become shorter", o->input);
 		done += n;
 	}
-	s->slots[task % SLOTS].in_bytes = bytes;
 	return 0;
 }
 
-/* Gives the next task to the appliance. */
-static int give(struct stream *s)
+static int file_close(struct stream *s)
 {
-	uint64_t task = s->given, at = task % SLOTS;
-	struct demo_task t = {
-		.tag = task,
-		.in_region = s->in_buffer.id, .in_offset = at * s->options->chunk,
-		.out_region = s->out_buffer.id, .out_offset = at * s->out_room,
-		.out_room = s->out_room,
-	};
-	struct vine_msg msg = { .len = sizeof(t) };
-	int ret;
+	if (fclose(s->out))
+		return fail(s, "cannot write %s: %m", s->path);
+	s->out = NULL;
+	return 0;
+}
 
-	if (read_chunk(s, task))
+static int digest_read(struct stream *s, struct job *job)
+{
+	if (file_read(s, job))
 		return -1;
-	t.in_bytes = s->slots[at].in_bytes;
-	memcpy(msg.data, &t, sizeof(t));
-	s->slots[at].in_flight = true;
-	s->slots[at].since = now();
-	do
-		ret = vine_push(s->queue, &msg, 1);
-	while (ret == -EINTR);
-	if (ret < 0)	/* -EAGAIN too: no more are in flight than the ring holds */
-		return fail(s, "cannot send task %" PRIu64 ": %s", task, strerror(-ret));
-	s->given++;
-	s->in_flight++;
+	job->out[0] = buffer(s, DIGEST_BYTES);
+	return job->out[0] ? 0 : -1;
+}
+
+/* The line that sha256sum would write for a chunk that split(1) has named. */
+static int digest_write(struct stream *s, const struct job *job)
+{
+	const uint8_t *digest = vine_data_deref(job->out[0]);
+
+	for (unsigned int i = 0; i < DIGEST_BYTES; i++)
+		fprintf(s->out, "%02x", digest[i]);
+	fprintf(s->out, "  chunk.%06" PRIu64 "\n", job->number);
 	return 0;
 }
 
-static int take_reply(struct stream *s, const struct vine_msg *msg)
+static int member_read(struct stream *s, struct job *job)
 {
-	struct demo_reply r;
-	struct slot *slot;
+	size_t bytes;
 
-	if (msg->len != sizeof(r))
-		return fail(s, "a reply of %u bytes came", msg->len);
-	memcpy(&r, msg->data, sizeof(r));
-	slot = &s->slots[r.tag % SLOTS];
-	if (r.tag < s->written || r.tag >= s->given || !slot->in_flight)
-		return fail(s, "a reply to no task came");
-	if (r.status != DEMO_OK)
-		return fail(s, "task %" PRIu64 ": %s", r.tag, demo_status_text(r.status));
-	if (r.out_bytes > s->out_room)
-		return fail(s, "task %" PRIu64 ": a result of %u bytes came", r.tag, r.out_bytes);
-	slot->out_bytes = r.out_bytes;
-	slot->in_flight = false;
-	s->latency[r.tag] = now() - slot->since;
-	s->in_flight--;
+	if (file_read(s, job))
+		return -1;
+	bytes = vine_data_size(job->in);
+	/* Room for what does not compress, too. */
+	job->out[0] = buffer(s, bytes + bytes / 1024 + 64);
+	job->out[1] = buffer(s, sizeof(uint64_t));
+	return job->out[0] && job->out[1] ? 0 : -1;
+}
+
+/* Members of gzip, one after the other, are a gzip file. */
+static int member_write(struct stream *s, const struct job *job)
+{
+	const void *member = vine_data_deref(job->out[0]);
+	uint64_t bytes = le64toh(*(uint64_t *)vine_data_deref(job->out[1]));
+
+	if (bytes > vine_data_size(job->out[0]))
+		return fail(s, "task %" PRIu64 ": a result of %" PRIu64 " bytes came",
+			    job->number, bytes);
+	fwrite(member, 1, bytes, s->out);
 	return 0;
 }
 
-/* Takes all replies that are there; if @wait, at least one. */
-static int take_replies(struct stream *s, bool wait)
-{
-	int ms = wait ? s->options->timeout * 1000 : 0;
-	struct vine_msg msgs[SLOTS];
-	int n;
+/* ---- the picture, in bands of rows ---- */
 
-	do
-		n = vine_pull(s->queue, msgs, SLOTS, wait, vine_deadline_ms(ms));
-	while (n == -EINTR);
-	if (n == -EAGAIN && !wait)
-		return 0;
-	if (n == -ETIMEDOUT)
-		return fail(s, "no reply came in %u seconds", s->options->timeout);
-	if (n == -EPIPE)
-		return fail(s, "the appliance has gone");
-	if (n < 0)
-		return fail(s, "cannot receive: %s", strerror(-n));
-	for (int i = 0; i < n; i++)
-		if (take_reply(s, &msgs[i]))
-			return -1;
+/* So that a band is about a chunk. */
+static uint32_t band_rows(const struct stream *s)
+{
+	size_t row = (size_t)picture_width(s->in_picture) * RGB;
+
+	return row < s->options->chunk ? s->options->chunk / row : 1;
+}
+
+static uint32_t rows_of(const struct stream *s, const struct job *job)
+{
+	uint32_t rows = band_rows(s), left = picture_height(s->in_picture) - job->number * rows;
+
+	return left < rows ? left : rows;
+}
+
+static int picture_begin(struct stream *s)
+{
+	uint32_t width, height, rows;
+
+	s->in_picture = picture_open(s->options->picture);
+	width = picture_width(s->in_picture);
+	height = picture_height(s->in_picture);
+	rows = band_rows(s);
+	s->tasks = (height - 1) / rows + 1;
+	s->bytes = (uint64_t)width * height * RGB;
+	s->out_picture = picture_create(s->path, width, height, 1);
+	return 0;
+}
+
+static int band_read(struct stream *s, struct job *job)
+{
+	uint32_t width = picture_width(s->in_picture), rows = rows_of(s, job);
+	const uint32_t args[] = { htole32(width), htole32(rows), htole32(RGB) };
+	size_t pixels = (size_t)width * rows;
+
+	job->args = buffer(s, sizeof(args));
+	job->in = buffer(s, pixels * RGB);
+	job->out[0] = buffer(s, pixels);
+	if (!job->args || !job->in || !job->out[0])
+		return -1;
+	memcpy(vine_data_deref(job->args), args, sizeof(args));
+	picture_read(s->in_picture, vine_data_deref(job->in), rows);
+	return 0;
+}
+
+static int band_write(struct stream *s, const struct job *job)
+{
+	picture_write(s->out_picture, vine_data_deref(job->out[0]), rows_of(s, job));
+	return 0;
+}
+
+static int picture_end(struct stream *s)
+{
+	picture_close(s->in_picture);
+	picture_close(s->out_picture);
+	return 0;
+}
+
+/* ---- tasks ---- */
+
+static int issue(struct stream *s, struct job *job, uint64_t number)
+{
+	*job = (struct job){ .number = number };
+	if (s->read(s, job))
+		return -1;
+	job->task = vine_task_issue(s->accel, s->proc, job->args, 1, &job->in,
+				    job->out[1] ? 2 : 1, job->out);
+	if (!job->task)
+		return fail(s, "task %" PRIu64 " was not accepted", number);
+	return 0;
+}
+
+static void job_free(struct job *job)
+{
+	vine_task_free(job->task);
+	vine_data_free(job->args);
+	vine_data_free(job->in);
+	for (unsigned int i = 0; i < ARRAY_SIZE(job->out); i++)
+		vine_data_free(job->out[i]);
+	*job = (struct job){ };
+}
+
+static int complete(struct stream *s, struct job *job)
+{
+	vine_task_state_e state = vine_task_wait(job->task);
+	vine_task_stats_s stats;
+
+	vine_task_stat(job->task, &stats);
+	if (state != task_completed)
+		return fail(s, "task %" PRIu64 ": %s (%d)", job->number,
+			    vine_task_reason_text(stats.reason), stats.detail);
+	/* Not until now: we may have been busy with another one. */
+	s->latency[job->number] = stats.end_ns - stats.issue_ns;
+	if (s->write(s, job))
+		return -1;
+	job_free(job);
 	return 0;
 }
 
 static int work(struct stream *s)
 {
+	const unsigned int in_flight = s->options->in_flight;
 	uint64_t begin = now();
-	bool more;
 
-	while (s->written < s->tasks) {
-		more = s->given < s->tasks && s->given - s->written < SLOTS &&
-			s->in_flight < s->options->in_flight;
-		if (more && give(s))
+	for (uint64_t i = 0; i < s->tasks + in_flight; i++) {
+		struct job *job = &s->jobs[i % in_flight];
+
+		if (job->task && complete(s, job))
 			return -1;
-		if (take_replies(s, !more))
+		if (i < s->tasks && issue(s, job, i))
 			return -1;
-		/* Replies may come in any order; results are written in that of the file. */
-		while (s->written < s->given && !s->slots[s->written % SLOTS].in_flight)
-			if (s->write(s, s->written++))
-				return -1;
 	}
 	s->ns = now() - begin;
-	if (fflush(s->out) || ferror(s->out))
-		return fail(s, "cannot write the results: %m");
-	say("%s: all tasks done: %" PRIu64, s->name, s->tasks);
+	if (s->close(s))
+		return -1;
+	say("%s: all tasks done: %" PRIu64, s->procedure, s->tasks);
 	return 0;
 }
 
@@ -289,67 +363,53 @@ static void *thread(void *arg)
 
 /* ---- set-up ---- */
 
-static int make_buffer(struct stream *s, int device, uint32_t slot_bytes, struct buffer *b)
+/* The stream's accelerator: the appliance may boot after us. */
+static vine_accel *find_accel(const struct stream *s)
 {
-	void *address;
-	int ret;
+	const struct timespec breath = { .tv_nsec = 100000000 };
+	uint64_t deadline = now() + s->options->timeout * 1000000000ULL;
+	vine_accel **list, *found;
+	int count;
 
-	b->region = vine_region(device, (uint64_t)SLOTS * slot_bytes, &b->bytes);
-	if (b->region < 0)
-		return fail(s, "cannot get %u KiB of shared memory: %s",
-			    (unsigned int)((uint64_t)SLOTS * slot_bytes >> 10),
-			    strerror(-b->region));
-	ret = vine_map(b->region, b->bytes, &address);
-	if (!ret)
-		ret = vine_attach(s->queue, b->region, &b->id);
-	if (ret)
-		return fail(s, "cannot share memory: %s", strerror(-ret));
-	b->address = address;
-	return 0;
+	while (!(count = vine_accel_list(s->type, &list))) {
+		if (now() > deadline)
+			return NULL;
+		nanosleep(&breath, NULL);
+	}
+	found = list[s->accel_number % count];
+	free(list);
+	return found;
 }
 
-static int set_up(struct stream *s, const struct options *o, int device, int input)
+static int set_up(struct stream *s, const struct options *o)
 {
-	char path[4096];
+	vine_accel_loc_s where;
 
 	s->options = o;
-	s->input = input;
-	s->tasks = (o->bytes + o->chunk - 1) / o->chunk;
+	s->input = -1;
+	if (snprintf(s->path, sizeof(s->path), "%s/%s", o->out, s->file) >= (int)sizeof(s->path))
+		return fail(s, "the name of the folder of results is too long");
+	if (s->open(s))
+		return -1;
 	s->latency = calloc(s->tasks, sizeof(*s->latency));
 	if (!s->latency)
 		return fail(s, "out of memory");
-	if (snprintf(path, sizeof(path), "%s/%s", o->out, s->file) >= (int)sizeof(path))
-		return fail(s, "the name of the folder of results is too long");
-	s->out = fopen(path, "we");
-	if (!s->out)
-		return fail(s, "cannot create %s: %m", path);
-
-	/* The appliance may boot after us. */
-	s->queue = vine_connect(device, s->name, SLOTS, VINE_WAIT_SERVICE,
-				vine_deadline_ms(o->timeout * 1000), NULL);
-	if (s->queue == -ETIMEDOUT)
-		return fail(s, "no machine offers it, after %u seconds", o->timeout);
-	if (s->queue < 0)
-		return fail(s, "cannot connect: %s", strerror(-s->queue));
-	say("connected to %s", s->name);
-	if (make_buffer(s, device, o->chunk, &s->in_buffer))
-		return -1;
-	return make_buffer(s, device, s->out_room, &s->out_buffer);
+	s->accel = find_accel(s);
+	if (!s->accel)
+		return fail(s, "no machine has an accelerator for it, after %u seconds", o->timeout);
+	s->proc = vine_proc_get(s->type, s->procedure);
+	if (!s->proc)
+		return fail(s, "no accelerator runs it");
+	where = vine_accel_location(s->accel);
+	say("%s: on %s of %s", s->procedure, where.name, where.host);
+	return 0;
 }
 
-/* Leaves out what was not made. */
+/* Leaves out what was not made. What vine_talk_exit() ends is left to it. */
 static void tear_down(struct stream *s)
 {
-	struct buffer *buffers[] = { &s->in_buffer, &s->out_buffer };
-
-	if (s->queue > 0)
-		close(s->queue);
-	for (unsigned int i = 0; i < ARRAY_SIZE(buffers); i++) {
-		if (buffers[i]->address)
-			munmap(buffers[i]->address, buffers[i]->bytes);
-		if (buffers[i]->region > 0)
-			close(buffers[i]->region);
-	}
+	if (s->input > 0)
+		close(s->input);
 	if (s->out)
 		fclose(s->out);
 	free(s->latency);
@@ -381,11 +441,11 @@ static int report(struct stream *streams, unsigned int n, const struct options *
 		say("cannot create %s: %m", path);
 		return -1;
 	}
-	fprintf(f, "accelerator\ttasks\tbytes\tseconds\tp50_us\tp99_us\n");
+	fprintf(f, "procedure\ttasks\tbytes\tseconds\tp50_us\tp99_us\n");
 	for (struct stream *s = streams; s < streams + n; s++) {
 		qsort(s->latency, s->tasks, sizeof(*s->latency), compare);
 		fprintf(f, "%s\t%" PRIu64 "\t%" PRIu64 "\t%.6f\t%" PRIu64 "\t%" PRIu64 "\n",
-			s->name, s->tasks, o->bytes, s->ns / 1e9, percentile(s, 50),
+			s->procedure, s->tasks, s->bytes, s->ns / 1e9, percentile(s, 50),
 			percentile(s, 99));
 	}
 	if (fclose(f)) {
@@ -395,15 +455,13 @@ static int report(struct stream *streams, unsigned int n, const struct options *
 	return 0;
 }
 
-static int run(struct stream *streams, unsigned int n, const struct options *o, int device,
-	       int input)
+static int run(struct stream *streams, unsigned int n, const struct options *o)
 {
 	unsigned int started = 0;
 	int failed = 0, err;
 
-	/* Connect all before any works: the appliance may end when the last client goes. */
 	for (unsigned int i = 0; i < n; i++)
-		if (set_up(&streams[i], o, device, input))
+		if (set_up(&streams[i], o))
 			return -1;
 	for (; started < n; started++) {
 		err = pthread_create(&streams[started].thread, NULL, thread, &streams[started]);
@@ -445,10 +503,10 @@ static uint64_t number(const char *option, const char *text, uint64_t min, uint6
 
 static struct options parse(int argc, char **argv)
 {
-	enum { DEVICE = 256, INPUT, OUT, BYTES, CHUNK, IN_FLIGHT, TIMEOUT, HELP };
+	enum { INPUT = 256, PICTURE, OUT, BYTES, CHUNK, IN_FLIGHT, TIMEOUT, HELP };
 	static const struct option options[] = {
-		{ "device", required_argument, NULL, DEVICE },
 		{ "input", required_argument, NULL, INPUT },
+		{ "picture", required_argument, NULL, PICTURE },
 		{ "out", required_argument, NULL, OUT },
 		{ "bytes", required_argument, NULL, BYTES },
 		{ "chunk", required_argument, NULL, CHUNK },
@@ -462,11 +520,11 @@ static struct options parse(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case DEVICE:
-			o.device = optarg;
-			break;
 		case INPUT:
 			o.input = optarg;
+			break;
+		case PICTURE:
+			o.picture = optarg;
 			break;
 		case OUT:
 			o.out = optarg;
@@ -475,10 +533,10 @@ static struct options parse(int argc, char **argv)
 			o.bytes = number("--bytes", optarg, 1, INT64_MAX);
 			break;
 		case CHUNK:
-			o.chunk = number("--chunk", optarg, 1, DEMO_INPUT_MAX);
+			o.chunk = number("--chunk", optarg, 1, UINT32_MAX / 2);
 			break;
 		case IN_FLIGHT:
-			o.in_flight = number("--in-flight", optarg, 1, SLOTS);
+			o.in_flight = number("--in-flight", optarg, 1, IN_FLIGHT_MAX);
 			break;
 		case TIMEOUT:
 			o.timeout = number("--timeout", optarg, 1, INT32_MAX / 1000);
@@ -492,13 +550,13 @@ static struct options parse(int argc, char **argv)
 	}
 	if (optind < argc)
 		usage("not understood: ", argv[optind]);
-	if (!o.input || !o.out)
-		usage("--input and --out are needed", "");
+	if (!o.input || !o.picture || !o.out)
+		usage("--input, --picture and --out are needed", "");
 	return o;
 }
 
-/* Opens the input and finds out how large it is. */
-static int open_input(struct options *o)
+/* Finds out how large the input is. */
+static int measure(struct options *o)
 {
 	int fd = open(o->input, O_RDONLY | O_CLOEXEC);
 	off_t size;
@@ -508,19 +566,24 @@ static int open_input(struct options *o)
 		return -1;
 	}
 	size = lseek(fd, 0, SEEK_END);
+	close(fd);
 	if (size < 0) {
 		say("%s: not a file whose size is known", o->input);
-	} else if (size == 0) {
-		say("%s is empty", o->input);
-	} else if (o->bytes > (uint64_t)size) {
-		say("%s has only %jd bytes", o->input, (intmax_t)size);
-	} else {
-		o->bytes = o->bytes ? o->bytes : (uint64_t)size;
-		if ((o->bytes - 1) / o->chunk < TASKS_MAX)
-			return fd;
-		say("%s: more than %u chunks; give a larger --chunk", o->input, TASKS_MAX);
+		return -1;
 	}
-	close(fd);
+	if (size == 0) {
+		say("%s is empty", o->input);
+		return -1;
+	}
+	if (o->bytes > (uint64_t)size) {
+		say("%s has only %jd bytes", o->input, (intmax_t)size);
+		return -1;
+	}
+	if (!o->bytes)
+		o->bytes = size;
+	if ((o->bytes - 1) / o->chunk < TASKS_MAX)
+		return 0;
+	say("%s: more than %u chunks; give a larger --chunk", o->input, TASKS_MAX);
 	return -1;
 }
 
@@ -528,27 +591,24 @@ int main(int argc, char **argv)
 {
 	struct options o = parse(argc, argv);
 	struct stream streams[] = {
-		{ .name = DEMO_SHA256, .file = "sha256.txt", .write = write_digest,
-		  .out_room = DIGEST_BYTES },
-		/* More than zlib's bound for what does not compress, in whole cache lines. */
-		{ .name = DEMO_DEFLATE, .file = "deflate.gz", .write = write_member,
-		  .out_room = (o.chunk + o.chunk / 1024 + 127) & ~63U },
+		{ .procedure = "sha256", .type = CPU, .file = "sha256.txt",
+		  .open = file_open, .read = digest_read, .write = digest_write,
+		  .close = file_close },
+		{ .procedure = "deflate", .type = CPU, .accel_number = 1, .file = "deflate.gz",
+		  .open = file_open, .read = member_read, .write = member_write,
+		  .close = file_close },
+		{ .procedure = "grayscale", .type = GPU_SOFT, .file = "gray.png",
+		  .open = picture_begin, .read = band_read, .write = band_write,
+		  .close = picture_end },
 	};
-	int device, input, failed;
+	int failed;
 
-	input = open_input(&o);
-	if (input < 0)
+	if (measure(&o))
 		return 1;
-	device = vine_open(o.device);
-	if (device < 0) {
-		say("cannot open %s: %s", o.device ? o.device : "vine's device",
-		    strerror(-device));
-		return 1;
-	}
-	failed = run(streams, ARRAY_SIZE(streams), &o, device, input);
+	vine_talk_init();
+	failed = run(streams, ARRAY_SIZE(streams), &o);
+	vine_talk_exit();
 	for (unsigned int i = 0; i < ARRAY_SIZE(streams); i++)
 		tear_down(&streams[i]);
-	close(device);
-	close(input);
 	return failed ? 1 : 0;
 }
