@@ -24,8 +24,10 @@ CFLAGS ?= -O2 -g
 endif
 
 # Atomic counters: without, threads lose counts.
+options_here := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 ifeq ($(COVERAGE),1)
-override CFLAGS += -O0 --coverage -fprofile-update=atomic
+override CFLAGS += -O0 --coverage -fprofile-update=atomic \
+	-include $(options_here)selftests/coverage.h
 endif
 
 # $(eval $(call flags_stamp,FILE)): FILE changes when the compiler or its flags do. What
