@@ -210,10 +210,9 @@ void handle_close_all(enum handle_kind kind)
 	uint32_t i, n = atomic_load(&used);
 
 	for (i = first; i < n; i++) {
-		uint64_t word = atomic_load(&slot_at(i)->word);
+		uint64_t tag = tag_of(atomic_load(&slot_at(i)->word));
 
-		if (kind_of(tag_of(word)) == kind)
-			handle_close(kind, (void *)(uintptr_t)((word & ~0xffffffffULL) | i));
+		handle_close(kind, (void *)(uintptr_t)(tag << 32 | i));
 	}
 }
 

@@ -1238,6 +1238,44 @@ ON_EACH(one_holds)
 	subject_end();
 }
 
+static pthread_barrier_t barrier;
+static atomic_int put_count;
+
+static void *put_common(void *arg)
+{
+	int i;
+
+	(void)arg;
+	for (i = 0; i < SCALED(3000); i++) {
+		if (pthread_barrier_wait(&barrier) == PTHREAD_BARRIER_SERIAL_THREAD) {
+			EXPECT(atomic_exchange(&put_count, 0) == 2 * !!i);
+			atomic_store(&common_proc, vine_proc_register(ANY, "noop", NULL, 0));
+			EXPECT(vine_proc_get(ANY, "noop") == common_proc);
+		}
+		pthread_barrier_wait(&barrier);
+		atomic_fetch_add(&put_count, vine_proc_put(atomic_load(&common_proc)));
+	}
+	return NULL;
+}
+
+/* Two references, four threads that put one. */
+ON_EACH(as_many_puts_as_references)
+{
+	pthread_t threads[4];
+	int i;
+
+	subject_begin(backend, "");
+	atomic_store(&put_count, 0);
+	pthread_barrier_init(&barrier, NULL, 4);
+	for (i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, put_common, NULL);
+	for (i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	pthread_barrier_destroy(&barrier);
+	EXPECT(!vine_proc_put(atomic_load(&common_proc)));
+	subject_end();
+}
+
 static void *init_and_exit(void *arg)
 {
 	vine_data *data;
@@ -1410,6 +1448,7 @@ static const struct tap_test tests[] = {
 	{ "exit waits for calls under way", exit_waits_for_calls },
 	{ "handles go away while others use them", handles_go_away_on_each },
 	{ "one thread holds an accelerator", one_holds_on_each },
+	{ "a procedure can be put as often as it was got", as_many_puts_as_references_on_each },
 	{ "threads init and exit", threads_init_and_exit_on_each },
 	{ "a child begins anew", a_child_begins_anew_on_each },
 	{ "a child begins anew, whatever other threads did", forks_among_threads },
