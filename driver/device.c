@@ -389,7 +389,7 @@ static void vine_explain(struct vine_dev *vdev, int err)
 			vdev->bus.size);
 		break;
 	case -EUSERS:
-		dev_err(dev, "all %u peer slots of the segment are taken\n", VINE_MAX_PEERS);
+		dev_err(dev, "all %u peer slots of the segment are taken; on another machine, vinectl peers shows them, and vinectl bury frees those of machines that are dead\n", VINE_MAX_PEERS);
 		break;
 	default:
 		dev_err(dev, "cannot start: error %d\n", err);
