@@ -11,7 +11,6 @@
 #include "talk/device.h"
 
 #define ACCELS_MAX	4096
-#define RETRY_NS	10000000000ULL	/* after it did not answer, or sent nonsense */
 
 static pthread_mutex_t search = PTHREAD_MUTEX_INITIALIZER;	/* one thread looks for them */
 static _Atomic(struct appliance *) all;		/* only ever grows, at its head */
@@ -81,7 +80,7 @@ void appliance_lost(struct appliance *a, int error)
 		return;
 	talk_warn("appliance %s is lost: %s", a->name, why(error));
 	if (error == -ETIMEDOUT || error == -EPROTO)
-		a->retry = talk_now() + RETRY_NS;
+		a->retry = vine_deadline_ms(device_patience_ms);
 	connections_fail(a);
 }
 
@@ -206,7 +205,7 @@ static void open_session(const struct vine_service *s)
 		return;
 	}
 	if (ret == -ETIMEDOUT || ret == -EPROTO || ret == -EACCES)
-		retry = talk_now() + RETRY_NS;
+		retry = vine_deadline_ms(device_patience_ms);
 	if (a->control) {
 		appliance_lost(a, ret);
 	} else {

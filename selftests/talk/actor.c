@@ -174,6 +174,9 @@ static void send_message(struct queue *q, const void *body, size_t size)
 	case TAG:
 		head->tag += 1000;
 		break;
+	case NO:
+		head->a = 1;
+		break;
 	case ONES:
 		memset(msg.data + sizeof(*head), 0xff, size - sizeof(*head));
 		break;

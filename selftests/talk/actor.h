@@ -26,6 +26,7 @@ enum actor_trick {
 	EMPTY,			/* no byte at all */
 	LONG,			/* of the greatest length there is */
 	OP, A, B, C, TAG,	/* that field is changed */
+	NO,			/* a is 1: no, where that is asked */
 	ONES,			/* all bytes after the head are 0xff */
 	ACTOR_TRICKS
 };

@@ -113,11 +113,12 @@ static void holds(void)
 	for (round = 0; round < 50; round++) {
 		uint64_t now = SECOND;
 
-		offset = (int64_t)(random_number() % (200 * SECOND)) - (int64_t)(100 * SECOND) + 200 * (int64_t)SECOND;
+		offset = (int64_t)(random_number() % (200 * SECOND) + 100 * SECOND);
 		ppm = (int)(random_number() % 1001) - 500;
 		clock_init(&c, false);
 		for (i = 0; i < 200; i++) {
-			uint64_t issue = now + random_number() % (random_number() % 20 ? MS : 2 * SECOND);
+			uint64_t pause = random_number() % 20 ? MS : 2 * SECOND;
+			uint64_t issue = now + random_number() % pause;
 			uint64_t there = random_number() % 50000, stay = random_number() % (20 * MS);
 			uint64_t start = issue + there + stay / 4, end = issue + there + stay / 2;
 
