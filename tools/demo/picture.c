@@ -2,9 +2,12 @@
 /*
  * picture.c - PNG files, row by row; see picture.h
  */
+#include <errno.h>
 #include <png.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "picture.h"
 
@@ -21,7 +24,7 @@ struct picture {
 static _Noreturn void fail(const struct picture *p, const char *what)
 {
 	fprintf(stderr, "picture %s: %s\n", p->path, what);
-	exit(1);
+	_exit(1);	/* other threads may use what exit handlers end */
 }
 
 /* libpng calls this, and relies on it that it does not return. */
@@ -45,10 +48,8 @@ static struct picture *new(const char *path, bool writing)
 	p->path = path;
 	p->writing = writing;
 	p->file = fopen(path, writing ? "wbe" : "rbe");
-	if (!p->file) {
-		perror(path);
-		exit(1);
-	}
+	if (!p->file)
+		fail(p, strerror(errno));
 	p->png = (writing ? png_create_write_struct : png_create_read_struct)
 		(PNG_LIBPNG_VER_STRING, p, on_error, on_warning);
 	if (p->png)
@@ -123,9 +124,7 @@ void picture_close(struct picture *p)
 	} else {
 		png_destroy_read_struct(&p->png, &p->info, NULL);
 	}
-	if (fclose(p->file) && p->writing) {
-		perror(p->path);
-		exit(1);
-	}
+	if (fclose(p->file) && p->writing)
+		fail(p, strerror(errno));
 	free(p);
 }

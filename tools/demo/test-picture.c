@@ -48,16 +48,31 @@ static void make(const char *path)
 	picture_close(p);
 }
 
+static uint8_t *row_of(const struct picture *p)
+{
+	uint8_t *row = malloc((size_t)picture_width(p) * RGB);
+
+	if (!row)
+		abort();
+	return row;
+}
+
+/* Reads all of it, to see that it can be read. */
 static void size(const char *path)
 {
 	struct picture *p = picture_open(path);
 	uint64_t pixels = (uint64_t)picture_width(p) * picture_height(p);
+	uint8_t *row;
 
 	if (pixels > PIXELS_MAX) {
 		fprintf(stderr, "it has %" PRIu64 " pixels; the demo takes at most %u\n", pixels,
 			PIXELS_MAX);
 		exit(1);
 	}
+	row = row_of(p);
+	for (uint32_t y = 0; y < picture_height(p); y++)
+		picture_read(p, row, 1);
+	free(row);
 	printf("%" PRIu32 " %" PRIu32 "\n", picture_width(p), picture_height(p));
 	picture_close(p);
 }
@@ -68,40 +83,38 @@ static uint8_t gray(const uint8_t *rgb)
 	return floor(77.0 / 256 * rgb[0] + 150.0 / 256 * rgb[1] + 29.0 / 256 * rgb[2] + 0.5);
 }
 
-static uint8_t *row_of(const struct picture *p)
-{
-	uint8_t *row = malloc((size_t)picture_width(p) * RGB);
-
-	if (!row)
-		abort();
-	return row;
-}
-
 /* A gray pixel is read as one with three same colours. */
 static int check(const char *path, const char *gray_path)
 {
 	struct picture *in = picture_open(path), *out = picture_open(gray_path);
 	uint32_t width = picture_width(in), height = picture_height(in);
-	uint8_t *row = row_of(in), *result = row_of(out), expected;
+	uint8_t *row, *result, expected;
+	int wrong = 0;
 
 	if (picture_width(out) != width || picture_height(out) != height) {
 		printf("it is %" PRIu32 " x %" PRIu32 ", not %" PRIu32 " x %" PRIu32 "\n",
 		       picture_width(out), picture_height(out), width, height);
 		return 1;
 	}
-	for (uint32_t y = 0; y < height; y++) {
+	row = row_of(in);
+	result = row_of(out);
+	for (uint32_t y = 0; y < height && !wrong; y++) {
 		picture_read(in, row, 1);
 		picture_read(out, result, 1);
-		for (uint32_t i = 0; i < width * RGB; i++) {
+		for (size_t i = 0; i < (size_t)width * RGB && !wrong; i++) {
 			expected = gray(row + i / RGB * RGB);
 			if (result[i] == expected)
 				continue;
-			printf("pixel %" PRIu32 ",%" PRIu32 " is %u, not %u\n", i / RGB, y,
-			       result[i], expected);
-			return 1;
+			printf("pixel %zu,%" PRIu32 " is %u, not %u\n", i / RGB, y, result[i],
+			       expected);
+			wrong = 1;
 		}
 	}
-	return 0;
+	free(row);
+	free(result);
+	picture_close(in);
+	picture_close(out);
+	return wrong;
 }
 
 int main(int argc, char **argv)
