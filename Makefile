@@ -131,7 +131,7 @@ PYTHONDIR ?= $(PREFIX)/lib/python$(if $(filter /usr,$(PREFIX)),3,$(python_versio
 BUILD_DEPS := gcc g++ make libc6-dev libssl-dev zlib1g-dev libjson-c-dev
 GUEST_DEPS := qemu-system-x86 busybox-static cpio kmod xz-utils zstd
 DEMO_DEPS := libpng-dev
-CHECK_DEPS := spin sparse perl patch python3 dkms mandoc bsdutils
+CHECK_DEPS := spin lcov sparse perl patch python3 dkms mandoc bsdutils
 
 .PHONY: deps-demo deps-check
 deps-demo:
@@ -171,9 +171,8 @@ unit: ; @tools/deps gcc make && $(MAKE) -s -C selftests/unit O=$(B)/unit run
 mutants: deps-check ; @selftests/mutants/run
 lint: deps-check ; @selftests/check build
 
-COVERAGE_DEPS := lcov
 .PHONY: coverage
-coverage: deps-check ; @tools/deps $(COVERAGE_DEPS) && selftests/coverage
+coverage: deps-check ; @selftests/coverage
 
 .PHONY: clean
 clean:
