@@ -30,7 +30,10 @@ static _Noreturn void fail(const struct picture *p, const char *what)
 /* libpng calls this, and relies on it that it does not return. */
 static _Noreturn void on_error(png_structp png, const char *what)
 {
-	fail(png_get_error_ptr(png), what);
+	char line[128];
+
+	snprintf(line, sizeof(line), "libpng says: %s", what);
+	fail(png_get_error_ptr(png), line);
 }
 
 static void on_warning(png_structp png, const char *what)
