@@ -220,13 +220,12 @@ void plugins_free(struct plugins *plugins)
 
 /* ---- uploaded code ---- */
 
+/* To a memfd: no signal interrupts that. */
 static int write_all(int fd, const char *bytes, size_t size)
 {
 	while (size) {
 		ssize_t n = write(fd, bytes, size);
 
-		if (n < 0 && errno == EINTR)
-			continue;
 		if (n < 0)
 			return -1;
 		bytes += n;

@@ -93,8 +93,7 @@ static int by_time(const void *a, const void *b)
 {
 	const struct record *x = *(struct record *const *)a, *y = *(struct record *const *)b;
 
-	return x->total_ns < y->total_ns ? 1 : x->total_ns > y->total_ns ? -1 :
-	       strcmp(x->name, y->name);
+	return (x->total_ns < y->total_ns) - (x->total_ns > y->total_ns);
 }
 
 static void print_table(FILE *f, struct record *const *r)

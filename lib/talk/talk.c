@@ -57,7 +57,6 @@ void talk_warn(const char *format, ...)
 	char line[5000] = "vine: ";		/* two paths fit */
 	size_t length = strlen(line);
 	va_list args;
-	int n;
 
 	old = atomic_load_explicit(&recent, memory_order_relaxed);
 	do {
@@ -69,10 +68,8 @@ void talk_warn(const char *format, ...)
 							memory_order_relaxed));
 
 	va_start(args, format);
-	n = vsnprintf(line + length, sizeof(line) - length - 1, format, args);
+	vsnprintf(line + length, sizeof(line) - length - 1, format, args);
 	va_end(args);
-	if (n < 0)
-		return;
 	length = strlen(line);
 	line[length++] = '\n';
 	/* one write: lines of several threads and processes do not mix */

@@ -2,10 +2,12 @@
 /*
  * config_test.c - ~/.vinetalk: what it may say, and what is said about what it may not
  */
+#include <pthread.h>
+#include <signal.h>
 #include <sys/stat.h>
 
+#include "subject.h"
 #include "talk/talk.h"
-#include "tap.h"
 
 static char folder[] = "/tmp/vine-config-XXXXXX";
 static char file[64];			/* in @folder; $VINE_CONFIG */
@@ -215,6 +217,52 @@ static void named_must_be_there(void)
 	CHECK(strstr(error, "Is a directory"));
 }
 
+static pthread_t reader;
+static int pipe_end;
+
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+/* A signal while the reader waits, then a configuration in two pieces. */
+static void *interrupt(void *arg)
+{
+	(void)arg;
+	subject_sleeps(getpid());
+	pthread_kill(reader, SIGUSR1);
+	subject_sleeps(getpid());
+	if (write(pipe_end, "backend nu", 10) != 10)
+		abort();
+	subject_sleeps(getpid());
+	if (write(pipe_end, "ll\n", 3) != 3)
+		abort();
+	close(pipe_end);
+	return NULL;
+}
+
+static void from_a_pipe(void)
+{
+	struct sigaction action = { .sa_handler = nothing };
+	pthread_t thread;
+	char path[40];
+	int fds[2];
+
+	fresh();
+	if (pipe(fds))
+		abort();
+	pipe_end = fds[1];
+	reader = pthread_self();
+	sigaction(SIGUSR1, &action, NULL);
+	snprintf(path, sizeof(path), "/dev/fd/%d", fds[0]);
+	setenv("VINE_CONFIG", path, 1);
+	pthread_create(&thread, NULL, interrupt, NULL);
+	EXPECT(!talk_config_read(&config, error, sizeof(error)));
+	EXPECT(!strcmp(config.backend, "null"));
+	pthread_join(thread, NULL);
+	close(fds[0]);
+}
+
 static void home(void)
 {
 	char path[100];
@@ -342,6 +390,7 @@ static const struct tap_test tests[] = {
 	{ "a file that is too big", too_big },
 	{ "a message is cut to the room for it", little_room },
 	{ "the file that $VINE_CONFIG names must be one", named_must_be_there },
+	{ "it may be a pipe, and reading it be interrupted", from_a_pipe },
 	{ "~/.vinetalk", home },
 	{ "no home, no configuration", no_home },
 	{ "$VINE_TRACE has the last word", trace_from_environment },

@@ -10,8 +10,11 @@
 
 #include "serve/plugin.h"
 #include "subject.h"
+#include "talk/talk.h"
 
-static bool armed, forever;
+#define CHUNK	4096	/* slots that handle.c allocates at a time */
+
+static bool armed, forever, no_chunks;
 static unsigned int left, failures;
 
 static bool fails(void)
@@ -44,6 +47,10 @@ void *__wrap_malloc(size_t size)
 
 void *__wrap_calloc(size_t n, size_t size)
 {
+	if (no_chunks && n == CHUNK) {
+		failures++;
+		return NULL;
+	}
 	return fails() ? NULL : __real_calloc(n, size);
 }
 
@@ -166,6 +173,55 @@ static void local_all(void)
 	sweep(on_local, true);
 }
 
+/* ---- no more handles ---- */
+
+static void nothing(struct handle *h)
+{
+	(void)h;
+}
+
+/* All handles of the chunks that are there but @n are taken. */
+static struct handle taken[2 * CHUNK];
+static unsigned int taken_count;
+
+static void leave_handles(unsigned int n)
+{
+	while (!handle_open(&taken[taken_count], HANDLE_TASK, nothing))
+		taken_count++;
+	while (n--)
+		handle_close(HANDLE_TASK, taken[--taken_count].value);
+}
+
+static void few_handles(bool (*scenario)(void))
+{
+	unsigned int n;
+	bool worked;
+
+	no_chunks = true;
+	for (n = 0; n < 100; n++) {
+		leave_handles(n);
+		failures = 0;
+		worked = scenario();
+		EXPECT(worked == !failures);
+		/* the back end closes those too */
+		taken_count = 0;
+		if (worked)
+			break;
+	}
+	no_chunks = false;
+	EXPECT(worked && n > 4);
+}
+
+static void null_handles(void)
+{
+	few_handles(on_null);
+}
+
+static void local_handles(void)
+{
+	few_handles(on_local);
+}
+
 /* ---- the registry ---- */
 
 static bool load_plugins(void)
@@ -191,6 +247,8 @@ static const struct tap_test tests[] = {
 	{ "null: it and all after it fail", null_all },
 	{ "local: one allocation fails", local_once },
 	{ "local: it and all after it fail", local_all },
+	{ "null: handles run out", null_handles },
+	{ "local: handles run out", local_handles },
 	{ "plugins: one allocation fails", plugins_once },
 };
 

@@ -3,6 +3,9 @@
  * plugin_test.c - the registry of procedures, plugins, and uploaded code
  */
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "serve/plugin.h"
@@ -214,6 +217,22 @@ static void no_folder(void)
 	CHECK(plugins_load_folder(&plugins, folder, error) == 0);
 }
 
+/* The folder can be read, but none of its files named. */
+static void long_folder(void)
+{
+	char path[PATH_MAX];
+	size_t length;
+
+	link_to(HANDLERS, "a.so");
+	strcpy(path, folder);
+	for (length = strlen(path); length < sizeof(path) - 3; length += 2)
+		strcpy(path + length, "/.");
+	EXPECT(plugins_load_folder(&plugins, path, error) == -1);
+	EXPECT(strstr(error, "File name too long"));
+	plugins_free(&plugins);
+	unlink_all();
+}
+
 static void usual_folder(void)
 {
 	unsetenv("VINE_PLUGINS");
@@ -332,6 +351,34 @@ static void bad_code(void)
 	CHECK(lowest_descriptor() == before);
 }
 
+/* No descriptor; no file so large. */
+static void code_that_does_not_fit(void)
+{
+	struct rlimit before, limit;
+	struct plugin_code code;
+	void (*handler)(int);
+	void *bytes;
+	size_t size;
+
+	bytes = contents(VARIANT("upload_a"), &size);
+	getrlimit(RLIMIT_NOFILE, &before);
+	limit = (struct rlimit){ lowest_descriptor(), before.rlim_max };
+	setrlimit(RLIMIT_NOFILE, &limit);
+	EXPECT(plugin_code_open(&code, bytes, size, error) == -1);
+	setrlimit(RLIMIT_NOFILE, &before);
+	EXPECT(!strcmp(error, "memfd: Too many open files"));
+
+	handler = signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &before);
+	limit = (struct rlimit){ size / 2, before.rlim_max };
+	setrlimit(RLIMIT_FSIZE, &limit);
+	EXPECT(plugin_code_open(&code, bytes, size, error) == -1);
+	setrlimit(RLIMIT_FSIZE, &before);
+	signal(SIGXFSZ, handler);
+	EXPECT(!strcmp(error, "memfd: File too large"));
+	free(bytes);
+}
+
 static const struct tap_test tests[] = {
 	{ "a procedure is found by name and type", by_name_and_type },
 	{ "the same name for a common type is refused", same_type_is_refused },
@@ -343,11 +390,13 @@ static const struct tap_test tests[] = {
 	{ "a folder's *.so are loaded", a_folder },
 	{ "they are loaded by name, and the first stands", first_stands },
 	{ "a folder that is none", no_folder },
+	{ "a folder whose path is almost too long", long_folder },
 	{ "the usual folder need not exist; that of $VINE_PLUGINS must", usual_folder },
 	{ "uploaded code runs", code_runs },
 	{ "uploaded code is not taken for what was there before", next_code_is_another },
 	{ "uploaded code is sealed, and closed on exec", code_is_closed_on_exec },
 	{ "bad code is refused and leaves no descriptor", bad_code },
+	{ "code for which there is no descriptor, or no room", code_that_does_not_fit },
 };
 
 int main(void)

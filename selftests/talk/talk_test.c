@@ -252,6 +252,18 @@ static void warnings_are_limited(void)
 	subject_end();
 }
 
+static void nobody_to_warn(void)
+{
+	int screen = dup(STDERR_FILENO);
+
+	subject_begin("null", "");
+	close(STDERR_FILENO);
+	EXPECT(!vine_data_size(NULL));
+	dup2(screen, STDERR_FILENO);
+	close(screen);
+	subject_end();
+}
+
 /* ---- accelerators ---- */
 
 ON_EACH(one_accelerator_of_each_type)
@@ -1126,10 +1138,17 @@ static void exits(struct waiter *w)
 	vine_talk_exit();
 }
 
+static void inits(struct waiter *w)
+{
+	vine_talk_init();
+	w->data = vine_data_alloc(7, Both);
+}
+
 static void exit_waits_for_calls(void)
 {
 	struct gate gate;
-	struct waiter exiter = { .run = exits, .gate = &gate };
+	struct waiter exiter = { .run = exits };
+	struct waiter initer = { .run = inits };
 
 	subject_begin("local", "");
 	gate_close(&gate);
@@ -1139,9 +1158,14 @@ static void exit_waits_for_calls(void)
 	/* it is about to close: handles are none, what opens waits */
 	EXPECT(!vine_data_size(gate.args));
 	EXPECT(!vine_talk_backend("null"));
+	waiter_begin(&initer);
+	EXPECT(!initer.done);
 	gate_open(&gate, 'x');
 	pthread_join(exiter.thread, NULL);
+	pthread_join(initer.thread, NULL);
 	EXPECT(gate.task && vine_task_wait(gate.task) == task_failed);
+	EXPECT(vine_data_size(initer.data) == 7);
+	vine_talk_exit();
 	EXPECT(vine_talk_backend(NULL));
 }
 
@@ -1422,6 +1446,7 @@ static const struct tap_test tests[] = {
 	{ "shm_file that is no device", shm_is_later },
 	{ "a back end that does not open", backend_that_does_not_open },
 	{ "at most 20 warnings a second", warnings_are_limited },
+	{ "standard error may be closed", nobody_to_warn },
 	{ "one accelerator of each type", one_accelerator_of_each_type_on_each },
 	{ "types that are none", no_such_type },
 	{ "acquire and release", exclusive_on_each },
