@@ -304,11 +304,12 @@ static void describe(const struct target *t, char *text, size_t size)
 		snprintf(text, size, "a segment of a newer vine, with features %#" PRIx64,
 			 features >> 32);
 	} else if (is_vine(t)) {
-		snprintf(text, size, "a segment of this vine");
+		snprintf(text, size, "a segment of this vine, which could be used as it is");
 	} else {
-		for (i = 0; i < 8 && at < t->tables; i++)
-			bytes[i] = isprint(t->base[at + i]) ? (char)t->base[at + i] : '.';
-		snprintf(text, size, "somebody else's data, \"%s\" at %#" PRIx64, bytes, at);
+		for (i = 0; i < 8 && at < t->tables && isprint(t->base[at + i]); i++)
+			bytes[i] = (char)t->base[at + i];
+		snprintf(text, size, "somebody else's data, at %#" PRIx64 "%s%s%s", at,
+			 *bytes ? ": \"" : "", bytes, *bytes ? "\"" : "");
 	}
 }
 
