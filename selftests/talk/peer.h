@@ -3,7 +3,8 @@
  * peer.h - for tests of the appliance: one in a process of its own, and a client that speaks
  * the protocol message by message
  *
- * On the fake device (fake_vine.h), one per test program.
+ * On a fake device of the test's own when it is linked with fake_vine.c, else on
+ * $VINE_DEVICE or /dev/vine0.
  */
 #ifndef PEER_H
 #define PEER_H
@@ -18,6 +19,11 @@
 #include "talk/protocol.h"
 
 #define PATIENCE_MS	20000	/* for what happens at once, on a busy machine too */
+
+bool peer_fake(void);
+
+/* The path of a file in the folder that this program is in. Good until the next call. */
+const char *peer_file(const char *name);
 
 /* ---- the appliance ---- */
 
