@@ -371,18 +371,18 @@ static bool is_type(vine_accel_type_e type, const char *call)
 static int accel_objects(vine_accel_type_e type, struct talk_accel_obj ***list)
 {
 	struct talk_accel_obj **grown;
-	int n, room = 16;
+	int n, room = 0;
 
 	*list = NULL;
 	for (;;) {
+		n = backend->accel_list(type, *list, room);
+		if (n <= room)
+			return n;
+		room = n;
 		grown = realloc(*list, room * sizeof(*grown));
 		if (!grown)
 			return -ENOMEM;
 		*list = grown;
-		n = backend->accel_list(type, grown, room);
-		if (n <= room)
-			return n;
-		room = n;
 	}
 }
 

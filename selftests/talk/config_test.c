@@ -286,11 +286,28 @@ static void home(void)
 	unlink(path);
 }
 
+static void unreadable_home(void)
+{
+	char path[100];
+
+	fresh();
+	unsetenv("VINE_CONFIG");
+	setenv("HOME", folder, 1);
+	snprintf(path, sizeof(path), "%s/.vinetalk", folder);
+	if (symlink(path, path))
+		abort();
+	EXPECT(talk_config_read(&config, error, sizeof(error)) == -1);
+	EXPECT(strstr(error, "/.vinetalk: Too many levels of symbolic links: expected a config"));
+	unlink(path);
+}
+
 static void no_home(void)
 {
 	fresh();
 	unsetenv("VINE_CONFIG");
 	unsetenv("HOME");
+	CHECK(!talk_config_read(&config, error, sizeof(error)));
+	setenv("HOME", "", 1);
 	CHECK(!talk_config_read(&config, error, sizeof(error)));
 	setenv("HOME", "/dev/null", 1);
 	CHECK(!talk_config_read(&config, error, sizeof(error)));
@@ -361,7 +378,7 @@ static const struct choice {
 
 static void choice(void)
 {
-	const char *got;
+	const char *got, *usual = access("/dev/vine0", F_OK) ? "local" : "device";
 	size_t i;
 
 	fresh();
@@ -377,6 +394,11 @@ static void choice(void)
 			 !EXPECT(!strcmp(error + strlen(file), c->error)))
 			printf("# %s\n", error);
 	}
+	EXPECT(!read_config(""));
+	setenv("VINE_DEVICE", "", 1);
+	EXPECT(!strcmp(talk_config_backend(&config, error, sizeof(error)), usual));
+	unsetenv("VINE_DEVICE");
+	EXPECT(!strcmp(talk_config_backend(&config, error, sizeof(error)), usual));
 }
 
 static const struct tap_test tests[] = {
@@ -392,6 +414,7 @@ static const struct tap_test tests[] = {
 	{ "the file that $VINE_CONFIG names must be one", named_must_be_there },
 	{ "it may be a pipe, and reading it be interrupted", from_a_pipe },
 	{ "~/.vinetalk", home },
+	{ "~/.vinetalk that cannot be read", unreadable_home },
 	{ "no home, no configuration", no_home },
 	{ "$VINE_TRACE has the last word", trace_from_environment },
 	{ "$VINE_TRACE alone", trace_without_a_file },

@@ -112,6 +112,22 @@ end:
 	return worked;
 }
 
+static bool upload(void)
+{
+	static char code[1 << 20];
+	static size_t size;
+	vine_proc *proc;
+	FILE *f;
+
+	if (!size) {
+		f = fopen(VARIANTS "/upload_a.so", "re");
+		size = fread(code, 1, sizeof(code), f);
+		fclose(f);
+	}
+	proc = vine_proc_register(ANY, "uploaded", code, size);
+	return proc && EXPECT(vine_proc_put(proc));
+}
+
 static bool handlers_procedure(void)
 {
 	vine_proc *proc = vine_proc_get(CPU, "cpu only");
@@ -138,7 +154,7 @@ static bool everything(const char *backend)
 	worked = vine_accel_list(ANY, NULL) == 4;
 	if (worked)
 		worked = subject_accel[CPU] && tasks() && acquire() &&
-			 (*backend == 'n' || handlers_procedure());
+			 (*backend == 'n' || (handlers_procedure() && upload()));
 	subject_end();
 	return worked;
 }

@@ -121,6 +121,18 @@ static void anew_each_time(void)
 	EXPECT(json_says("by == {}"));
 }
 
+/* With a handler for every name. */
+static void begin_for_any_name(const char *file)
+{
+	char command[1000];
+
+	snprintf(command, sizeof(command), "mkdir -p wild && ln -sf " VARIANTS "/wildcard.so wild/ &&"
+		 "printf 'backend local\nplugins wild\nprofile %s\n' >config", file);
+	if (system(command))
+		abort();
+	subject_open();
+}
+
 static void any_name(void)
 {
 	static const char *const names[] = { "\"quoted\"", "back\\slash", "new\nline\ttab\x01\x1f",
@@ -129,11 +141,7 @@ static void any_name(void)
 	vine_accel *held;
 	size_t i;
 
-	/* with a handler for every name */
-	if (system("mkdir wild && ln -s " VARIANTS "/wildcard.so wild/ &&"
-		   "printf 'backend local\nplugins wild\nprofile profile.json\n' >config"))
-		abort();
-	subject_open();
+	begin_for_any_name("profile.json");
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		run(CPU, names[i], 1, 1);
 	held = subject_accel[CPU];
@@ -151,15 +159,25 @@ static void any_name(void)
 
 static void files_that_cannot_be(void)
 {
+	char name[20];
+	int i, n;
+
 	subject_begin("local", "profile /nowhere/profile.json\n");
 	some_tasks();
 	subject_end();
 	EXPECT(strstr(subject_said(), "vine: profile /nowhere/profile.json: No such file or "
 				      "directory\n"));
-	subject_begin("local", "profile /dev/full\n");
-	some_tasks();
-	subject_end();
-	EXPECT(strstr(subject_said(), "vine: profile /dev/full: it could not be written whole\n"));
+	/* so little that it is written at the end, and more */
+	for (n = 1; n <= 100; n += 99) {
+		begin_for_any_name("/dev/full");
+		for (i = 0; i < n; i++) {
+			snprintf(name, sizeof(name), "number %d", i);
+			run(CPU, name, 1, 1);
+		}
+		subject_end();
+		EXPECT(strstr(subject_said(),
+			      "vine: profile /dev/full: it could not be written whole\n"));
+	}
 }
 
 static int status_of(pid_t pid)

@@ -431,6 +431,30 @@ ON_EACH(names)
 	subject_end();
 }
 
+ON_EACH(too_many_bytes)
+{
+	subject_begin(backend, "");
+	EXPECT(!vine_proc_register(CPU, "large", "", SIZE_MAX));
+	EXPECT(!vine_proc_register(CPU, "large", "", SIZE_MAX / 2));
+	EXPECT(!vine_proc_get(CPU, "large"));
+	subject_end();
+}
+
+static void no_plugins(void)
+{
+	vine_proc *proc;
+
+	if (system("echo backend local >config"))
+		abort();
+	subject_open();
+	EXPECT(!vine_proc_get(ANY, "noop"));
+	proc = vine_proc_register(ANY, "noop", NULL, 0);
+	EXPECT(vine_task_wait(vine_task_issue(subject_accel[CPU], proc, NULL, 0, NULL, 0, NULL)) ==
+	       task_failed);
+	EXPECT(!subject_lines());
+	subject_end();
+}
+
 static void handlers_are_procedures(void)
 {
 	vine_proc *proc;
@@ -1453,6 +1477,8 @@ static const struct tap_test tests[] = {
 	{ "the same bytes give the same procedure, others none", same_bytes_same_procedure_on_each },
 	{ "procedures of different types are different", types_are_apart_on_each },
 	{ "names of procedures", names_on_each },
+	{ "a procedure of more bytes than there are", too_many_bytes_on_each },
+	{ "there need not be any handlers", no_plugins },
 	{ "handlers are procedures", handlers_are_procedures },
 	{ "buffers", buffers_on_each },
 	{ "buffers that cannot be", buffers_that_cannot_be_on_each },
