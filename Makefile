@@ -131,7 +131,7 @@ PYTHONDIR ?= $(PREFIX)/lib/python$(if $(filter /usr,$(PREFIX)),3,$(python_versio
 BUILD_DEPS := gcc g++ make libc6-dev libssl-dev zlib1g-dev libjson-c-dev
 GUEST_DEPS := qemu-system-x86 busybox-static cpio kmod xz-utils zstd
 DEMO_DEPS := libpng-dev
-CHECK_DEPS := spin lcov sparse perl patch python3 dkms mandoc bsdutils
+CHECK_DEPS := $(DEMO_DEPS) spin lcov sparse perl patch python3 dkms mandoc bsdutils pkgconf
 
 .PHONY: deps-demo deps-check
 deps-demo:

@@ -10,6 +10,7 @@
  */
 #include <cstdlib>
 #include <deque>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -71,13 +72,12 @@ struct Job {
 
 	Job(const Runs &runs, const char *path) : name(path), out(buffer(digest_bytes))
 	{
-		std::ifstream file(path, std::ios::binary | std::ios::ate);
-		std::streamoff size = file.tellg();
+		std::uintmax_t size = std::filesystem::file_size(path);
+		std::ifstream file(path, std::ios::binary);
 
-		if (size <= 0)
-			throw std::runtime_error(name + ": not a file that can be read, or empty");
+		if (size == 0)
+			throw std::runtime_error(name + ": it is empty");
 		in = buffer(size);
-		file.seekg(0);
 		if (!file.read(static_cast<char *>(vine_data_deref(in.get())), size))
 			throw std::runtime_error(name + ": cannot be read");
 
