@@ -120,9 +120,11 @@ typedef struct vine_task_stats {
  * vine_talk_init - read the configuration and open the back end
  * vine_talk_exit - close it: tasks in flight are lost, every handle becomes stale
  *
- * Calls made without init warn, and init by themselves. Inits are counted: the last exit
- * closes. When a configuration is wrong, a message names the file, the line and what was
- * expected; every call then gives its result for failure, until the next init.
+ * Calls made without init warn, and init by themselves; but those that are given a handle
+ * fail, for there is none yet. Inits are counted: the last exit closes, once the calls of
+ * other threads have returned. When a configuration is wrong, a message names the file, the
+ * line and what was expected; every call then gives its result for failure, until the next
+ * init.
  */
 void vine_talk_init(void);
 void vine_talk_exit(void);
@@ -224,9 +226,11 @@ void vine_data_free(vine_data *data);
  * @in_count, @input, @out_count, @output: buffers: together with @args at most 64
  *
  * A buffer that is an output of a task in flight is waited for first: so a task sees what
- * those before it wrote. One buffer may be input and output of one task. Blocks also while
- * this thread's queue is full. Returns a task, ended by vine_task_free(), or NULL: a
- * handle that is none, too many buffers, or the accelerator is gone.
+ * those before it wrote. One that is only an input of tasks in flight is not: wait for
+ * those before you give it to a task as an output. One buffer may be both of one task.
+ * Blocks also while this thread's queue is full. Returns a task, ended by
+ * vine_task_free(), or NULL: a handle that is none, too many buffers, or the accelerator
+ * is gone.
  */
 vine_task *vine_task_issue(vine_accel *accel, vine_proc *proc, vine_data *args,
 			   size_t in_count, vine_data **input, size_t out_count,
