@@ -13,7 +13,7 @@
  *	trace_subject limit BYTES       no file may grow beyond
  *	trace_subject names NAME...     procedures of these names, a task each
  *	trace_subject appliance PLUGIN  40 tasks of two threads for an appliance, which is a child,
- *	                                and 2 that fail there
+ *	                                2 that fail there, and some when SIGTERM has ended it
  *
  * Prints the name of each call, where the order is known, or else nothing.
  */
@@ -206,9 +206,8 @@ static void names(char **name)
 
 static void serve(const char *plugin)
 {
-	const struct vine_serve_options options = { .size = sizeof(options), .once = 1 };
 	char error[256];
-	struct vine_serve *serve = vine_serve_new(&options, error);
+	struct vine_serve *serve = vine_serve_new(NULL, error);
 
 	if (!serve || vine_serve_plugin(serve, plugin, error) ||
 	    vine_serve_accelerator(serve, "cpu0", CPU, 2, NULL, error) ||
@@ -225,8 +224,9 @@ static void with_appliance(const char *plugin)
 	struct vine_service service;
 	pid_t child = fork();
 	pthread_t thread;
+	vine_data *args;
 	vine_task *task;
-	int device, twenty = 20, i;
+	int device, status, twenty = 20, i;
 
 	if (!child)
 		serve(plugin);
@@ -242,14 +242,25 @@ static void with_appliance(const char *plugin)
 	tasks(&twenty);
 	pthread_join(thread, NULL);
 	proc = vine_proc_get(CPU, "fail");
+	args = vine_data_alloc(sizeof(int), Both);
+	*(int *)vine_data_deref(args) = -5;
 	for (i = 0; i < 2; i++) {
-		task = vine_task_issue(accel, proc, NULL, 0, NULL, 0, NULL);
+		task = vine_task_issue(accel, proc, args, 0, NULL, 0, NULL);
 		if (vine_task_wait(task) != task_failed)
 			exit(3);
 		vine_task_free(task);
 	}
+	kill(child, SIGTERM);
+	if (waitpid(child, &status, 0) != child || !WIFSIGNALED(status))
+		exit(4);
+	/* one may be lost before it is known that the appliance is */
+	while ((task = vine_task_issue(accel, proc, args, 0, NULL, 0, NULL))) {
+		if (vine_task_wait(task) != task_failed)
+			exit(3);
+		vine_task_free(task);
+	}
+	vine_data_free(args);
 	vine_talk_exit();
-	wait_for(child);
 }
 
 /* Not at address 0: the thread sanitizer maps it. */
