@@ -752,21 +752,23 @@ static vine_task_stats_s result(vine_task *task, vine_task_state_e expected)
 
 ON_EACH(a_task)
 {
-	vine_data *in[2], *out;
+	vine_data *in[2], *out[2];
 	vine_task_stats_s stats;
 	struct timespec t;
 	uint64_t before;
 
 	subject_begin(backend, "");
-	in[0] = subject_bytes("world", 6);
-	in[1] = subject_bytes("hello ", 7);
-	out = subject_data(20, 'u');
+	in[0] = subject_bytes("hello", 5);
+	in[1] = subject_bytes("world", 6);
+	out[0] = subject_data(6, 'u');
+	out[1] = subject_data(20, 'u');
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	before = t.tv_sec * 1000000000ULL + t.tv_nsec;
-	stats = result(issue(GPU, "add", in[0], 2, in, 1, &out), task_completed);
+	stats = result(issue(GPU, "copy", in[0], 2, in, 2, out), task_completed);
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	EXPECT(!memcmp(vine_data_deref(out), *backend == 'l' ? "hello world" : "uuuuuuuuuuuu", 12));
-	EXPECT(stats.in_bytes == 6 + 6 + 7 && stats.out_bytes == 20);
+	EXPECT(!memcmp(vine_data_deref(out[0]), *backend == 'l' ? "hellou" : "uuuuuu", 6));
+	EXPECT(!memcmp(vine_data_deref(out[1]), *backend == 'l' ? "world\0u" : "uuuuuuu", 7));
+	EXPECT(stats.in_bytes == 5 + 5 + 6 && stats.out_bytes == 6 + 20);
 	EXPECT(before <= stats.issue_ns && stats.issue_ns <= stats.start_ns);
 	EXPECT(stats.start_ns <= stats.end_ns);
 	EXPECT(stats.end_ns <= t.tv_sec * 1000000000ULL + t.tv_nsec);

@@ -13,23 +13,6 @@ static size_t least(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* Two strings in; out: the second, then the first. */
-static int add(const struct vine_call *call)
-{
-	size_t first, second;
-
-	if (call->in_count != 2 || call->out_count != 1)
-		return EINVAL;
-	first = strnlen(call->in[0].address, call->in[0].size);
-	second = strnlen(call->in[1].address, call->in[1].size);
-	if (call->out[0].size < first + second + 1)
-		return ENOSPC;
-	memcpy(call->out[0].address, call->in[1].address, second);
-	memcpy((char *)call->out[0].address + second, call->in[0].address, first);
-	((char *)call->out[0].address)[first + second] = '\0';
-	return 0;
-}
-
 static int noop(const struct vine_call *call)
 {
 	(void)call;
@@ -106,7 +89,6 @@ static int gate(const struct vine_call *call)
 
 static const struct vine_procedure procedures[] = {
 	{ "noop", VINE_TYPES_ALL, noop, "nothing" },
-	{ "add", VINE_TYPES_ALL, add, "two strings in; the second and the first out" },
 	{ "copy", VINE_TYPES_ALL, copy, "inputs to outputs" },
 	{ "bytes", VINE_TYPES_ALL, bytes, "out: the procedure's bytes" },
 	{ "describe", VINE_TYPES_ALL, describe, "out: the call" },
