@@ -38,7 +38,7 @@ import time
 import weakref
 from ctypes import POINTER, byref, c_char, c_char_p, c_int, c_size_t, c_ubyte, c_uint
 from ctypes import c_uint32, c_uint64, c_void_p
-from typing import NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence, TypeVar
 
 __all__ = [
     "Accelerator", "AccelState", "AccelStats", "AccelType", "Data", "Device", "Error", "Info",
@@ -219,7 +219,7 @@ def _load() -> ctypes.CDLL:
     except OSError as e:
         raise ImportError(f"libvine cannot be loaded: {e}") from None
     p = c_void_p
-    for name, result, *arguments in (
+    signatures: tuple[tuple[Any, ...], ...] = (
         ("vine_talk_init", None),
         ("vine_talk_exit", None),
         ("vine_talk_backend", c_int, c_char_p),
@@ -252,7 +252,8 @@ def _load() -> ctypes.CDLL:
         ("vine_import", c_int, c_int, c_uint64, POINTER(c_uint64)),
         ("vine_push", c_int, c_int, POINTER(_Message), c_uint),
         ("vine_pull", c_int, c_int, POINTER(_Message), c_uint, c_uint, c_uint64),
-    ):
+    )
+    for name, result, *arguments in signatures:
         function = getattr(lib, name)
         function.restype = result
         function.argtypes = arguments
@@ -272,9 +273,13 @@ def _text(name: str) -> bytes:
     return encoded
 
 
-def _tuple(cls, structure):
+_T = TypeVar("_T")
+_C = TypeVar("_C", bound="_Closing")
+
+
+def _tuple(cls: Callable[..., _T], structure: ctypes.Structure) -> _T:
     """A ctypes structure as one of the tuples above."""
-    values = (getattr(structure, name) for name in cls._fields)
+    values = (getattr(structure, name) for name in cls._fields)     # type: ignore
     return cls(*(v.decode(errors="replace") if isinstance(v, bytes) else v for v in values))
 
 
@@ -291,11 +296,11 @@ class _Closing:
         """End it. A second time does nothing."""
         self._end()
 
-    def __enter__(self):
+    def __enter__(self: _C) -> _C:
         self._check_open()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
@@ -310,16 +315,17 @@ class _Library:
         self._owner = os.getpid()
         weakref.finalize(self, _of_process, self._owner, _lib.vine_talk_exit)
 
-    def at_end(self, thing: object, function, handle: int) -> weakref.finalize:
+    def at_end(self, thing: object, function: Callable[[int], Any],
+               handle: int) -> weakref.finalize:
         """Calls function(handle) when nobody uses the thing any more, or before; until
         then, the library stays open."""
         return weakref.finalize(thing, self._call, function, handle)
 
-    def _call(self, function, handle: int) -> None:
+    def _call(self, function: Callable[[int], Any], handle: int) -> None:
         _of_process(self._owner, function, handle)
 
 
-def _of_process(owner: int, function, *arguments) -> None:
+def _of_process(owner: int, function: Callable[..., Any], *arguments: Any) -> None:
     """A child of fork() has copies of objects; what they stand for is its parent's."""
     if os.getpid() == owner:
         function(*arguments)
@@ -351,7 +357,7 @@ class Talk:
         self._open()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def accelerators(self, type: AccelType = AccelType.ANY) -> list[Accelerator]:
@@ -432,7 +438,7 @@ class Accelerator:
         """Hold it for this process alone: a virtual accelerator, which release() or leaving
         a `with` lets go."""
         self._talk._open()
-        virtual = Accelerator(self._talk, self._handle.value)
+        virtual = Accelerator(self._talk, self._handle.value or 0)
         if not _lib.vine_accel_acquire(byref(virtual._handle)):
             raise Error("this accelerator cannot be acquired: somebody holds it, or it is "
                         "virtual, or gone")
@@ -445,7 +451,7 @@ class Accelerator:
     def __enter__(self) -> Accelerator:
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.release()
 
     def issue(self, procedure: Procedure, inputs: Sequence[Data] = (),
@@ -482,7 +488,7 @@ class Data:
     """
 
     def __init__(self, library: _Library, size: int, place: Place) -> None:
-        self._handle = _lib.vine_data_alloc(size, place)
+        self._handle: int = _lib.vine_data_alloc(size, place)
         if not self._handle:
             raise MemoryError(f"there is no buffer of {size} bytes, {Place(place).name}")
         self.size = size
@@ -491,7 +497,7 @@ class Data:
         address = _lib.vine_data_deref(self._handle)
         array = (c_char * size).from_address(address) if address else (c_char * 0)()
         library.at_end(array, _lib.vine_data_free, self._handle)
-        self._array: ctypes.Array | None = array
+        self._array: ctypes.Array[c_char] | None = array
 
     def _open_handle(self) -> int:
         if self._array is None:
@@ -504,7 +510,7 @@ class Data:
         self._open_handle()
         if self.place == Place.ACCEL_ONLY:
             raise ValueError("this Data is for the accelerator only")
-        return memoryview(self._array).cast("B")
+        return memoryview(self._array).cast("B")    # type: ignore
 
     def __bytes__(self) -> bytes:
         return bytes(self.view)
@@ -521,7 +527,7 @@ class Data:
         self._open_handle()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
@@ -552,9 +558,9 @@ class Task(_Closing):
         if _lib.vine_task_wait(self._handle) != TaskState.COMPLETED:
             raise TaskError(*self.stats[-2:])
 
-    def __exit__(self, kind, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         try:
-            if kind is None:
+            if exception[0] is None:
                 self.wait()
         finally:
             self.close()
@@ -574,10 +580,10 @@ def _deadline(timeout: float | None) -> int:
     return time.monotonic_ns() + int(timeout * 1e9) if timeout > 0 else 0
 
 
-def _call(function, *arguments) -> int:
+def _call(function: Any, *arguments: Any) -> int:
     """The result of a call of vine.h; OSError, or what is derived of it, when it failed."""
     while True:
-        result = function(*arguments)
+        result: int = function(*arguments)
         if result >= 0:
             return result
         if result != -errno.EINTR:      # else Python calls its signal handlers now
