@@ -181,10 +181,11 @@ static int file_read(struct stream *s, struct job *job)
 
 static int file_close(struct stream *s)
 {
-	if (fclose(s->out))
-		return fail(s, "cannot write %s: %m", s->path);
+	int failed = ferror(s->out);
+
+	failed |= fclose(s->out);
 	s->out = NULL;
-	return 0;
+	return failed ? fail(s, "cannot write %s", s->path) : 0;
 }
 
 static int digest_read(struct stream *s, struct job *job)
@@ -325,7 +326,7 @@ static int complete(struct stream *s, struct job *job)
 	if (state != task_completed)
 		return fail(s, "task %" PRIu64 ": %s (%d)", job->number,
 			    vine_task_reason_text(stats.reason), stats.detail);
-	/* Not until now: we may have been busy with another one. */
+	/* Not the time it is now: it may have ended while we were busy with others. */
 	s->latency[job->number] = stats.end_ns - stats.issue_ns;
 	if (s->write(s, job))
 		return -1;

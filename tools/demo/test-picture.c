@@ -121,15 +121,16 @@ int main(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
 
+	if (argc == 4 && !strcmp(verb, "check"))
+		return check(argv[2], argv[3]);
 	if (argc == 3 && !strcmp(verb, "make")) {
 		make(argv[2]);
-	} else if (argc == 3 && !strcmp(verb, "size")) {
-		size(argv[2]);
-	} else if (argc == 4 && !strcmp(verb, "check")) {
-		return check(argv[2], argv[3]);
-	} else {
-		fputs(help, stderr);
-		return 2;
+		return 0;
 	}
-	return 0;
+	if (argc == 3 && !strcmp(verb, "size")) {
+		size(argv[2]);
+		return 0;
+	}
+	fputs(help, stderr);
+	return 2;
 }
