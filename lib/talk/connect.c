@@ -321,7 +321,6 @@ void connection_wait(struct connection *c, struct device_task *t)
 		c->pulling = false;
 		c->users--;
 		deal(c, msgs, n);
-		wake(c);
 		close_if_over(c);
 	}
 	pthread_mutex_unlock(&c->lock);
