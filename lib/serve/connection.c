@@ -270,7 +270,7 @@ static bool take_hello(struct vine_serve *s, struct connection *c, const union t
 			c->kind = CONNECTION_REFUSED;
 	}
 	if (c->session)
-		session_token(s, c->session, welcome.token);
+		memcpy(welcome.token, c->session->token, sizeof(welcome.token));
 	else
 		welcome.head.a = 1;
 	answer(c, &welcome, sizeof(welcome));

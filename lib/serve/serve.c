@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -27,7 +26,6 @@
 #define LINES		20	/* in the log, per second */
 #define ACCEPT_MS	100	/* when descriptors are short, or the service cannot be offered */
 #define BYTES_MAX	(16U << 20)
-#define TOKENS_BYTES	(CONNECTIONS_MAX * sizeof(uint64_t[2]))
 
 static int fail(char *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -278,10 +276,12 @@ int serve_watch(struct vine_serve *s, int fd, uint32_t events, struct source *so
 
 bool serve_lost(struct vine_serve *s, int err)
 {
-	if (err != -ENODEV && err != -ENOTCONN)
+	if (err == -ENODEV)
+		s->failed = "the device is gone";
+	else if (err == -ENOTCONN)
+		s->rejoin = true;
+	else
 		return false;
-	if (s->lost != ENODEV)
-		s->lost = -err;
 	return true;
 }
 
@@ -402,7 +402,7 @@ static void rejoin(struct vine_serve *s)
 	unsigned int i;
 
 	serve_log(s, "this machine was taken for dead: %s is offered anew", s->name);
-	s->lost = 0;
+	s->rejoin = false;
 	withdraw(s);
 	close_connections(s);
 	for (i = 0; i < s->worker_count; i++)
@@ -417,7 +417,7 @@ static void end_round(struct vine_serve *s)
 	uint64_t now = serve_now();
 	unsigned int i;
 
-	if (s->lost == ENOTCONN)
+	if (s->rejoin)
 		rejoin(s);
 	if (s->next_accept && now >= s->next_accept)
 		retry(s);
@@ -443,7 +443,7 @@ static int timeout(const struct vine_serve *s)
 {
 	uint64_t then = s->next_deadline, now;
 
-	if (s->work || s->lost)
+	if (s->work || s->rejoin)
 		return 0;
 	if (s->next_accept && s->next_accept < then)
 		then = s->next_accept;
@@ -462,8 +462,10 @@ static void children_died(struct vine_serve *s, struct source *source, uint32_t 
 
 	(void)source;
 	(void)events;
-	if (read(s->signals, &info, sizeof(info)) == sizeof(info))
-		workers_reap(s);
+	if (read(s->signals, &info, sizeof(info)) != sizeof(info))
+		return;
+	workers_reap(s);
+	forker_check(s);
 }
 
 static void stop(struct vine_serve *s, struct source *source, uint32_t events)
@@ -478,7 +480,7 @@ static int loop(struct vine_serve *s, char *error)
 	struct epoll_event events[EVENTS];
 	int i, n;
 
-	while (!s->stopped && s->lost != ENODEV) {
+	while (!s->stopped && !s->failed) {
 		n = epoll_wait(s->epoll, events, EVENTS, timeout(s));
 		if (n < 0 && errno != EINTR)
 			return fail(error, "cannot wait: %m");
@@ -489,7 +491,7 @@ static int loop(struct vine_serve *s, char *error)
 		}
 		end_round(s);
 	}
-	return s->lost ? fail(error, "the device is gone") : 0;
+	return s->failed ? fail(error, "%s", s->failed) : 0;
 }
 
 /* ---- start and end ---- */
@@ -536,6 +538,7 @@ static int start(struct vine_serve *s, char *error)
 {
 	sigset_t child;
 	unsigned int i;
+	int err;
 
 	if (!s->accelerator_count)
 		return fail(error, "there is no accelerator to offer");
@@ -551,27 +554,11 @@ static int start(struct vine_serve *s, char *error)
 	    serve_watch(s, s->signals, EPOLLIN, &s->signal_source) ||
 	    serve_watch(s, s->stop, EPOLLIN, &s->stop_source))
 		return fail(error, "cannot make an epoll set: %m");
-	s->tokens = mmap(NULL, TOKENS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			 -1, 0);
-	if (s->tokens == MAP_FAILED) {
-		s->tokens = NULL;
-		return fail(error, "no memory");
-	}
-	/* uploaded code is not to find the other clients' */
-	if (madvise(s->tokens, TOKENS_BYTES, MADV_WIPEONFORK))
-		return fail(error, "cannot keep tokens from workers: %m");
-	/* before there are clients: it is quickest then */
-	for (i = 0; i < s->accelerator_count; i++) {
-		struct accelerator *a = s->accelerators[i];
-		unsigned int j;
-
-		for (j = 0; j < a->lane_count; j++) {
-			int err = worker_start(s, &a->lane[j].plain);
-
-			if (err)
-				return fail(error, "cannot start a worker: %s", strerror(-err));
-		}
-	}
+	err = forker_start(s);
+	for (i = 0; i < s->worker_count && !err; i += 2)	/* every other is for code */
+		err = worker_start(s, s->workers[i]);
+	if (err)
+		return fail(error, "cannot start a worker: %s", strerror(-err));
 	return open_device(s, error);
 }
 
@@ -587,13 +574,11 @@ static void end(struct vine_serve *s)
 	withdraw(s);
 	close_connections(s);
 	workers_end(s);
+	forker_end(s);
 	sweep(s);
 	close_fd(&s->device);
 	close_fd(&s->signals);
 	close_fd(&s->epoll);
-	if (s->tokens)
-		munmap(s->tokens, TOKENS_BYTES);
-	s->tokens = NULL;
 }
 
 EXPORT int vine_serve_run(struct vine_serve *s, char *error)

@@ -10,6 +10,7 @@
  *   memory.c      what workers map: regions, bytes of procedures
  *   scheduler.c   which task an accelerator runs next
  *   worker.c      workers, seen from here; work.c is their own side
+ *   forker.c      the process that workers are forked from
  *   plugin.c      handlers
  *
  * One thread. Each round of the loop takes a little from every queue that has something,
@@ -112,10 +113,9 @@ struct reference {
 
 /* Counted: its connections. */
 struct session {
-	struct list link;
+	struct list link;		/* while its control queue is there */
 	unsigned int references;
-	bool open;		/* its control queue is there */
-	unsigned int place;	/* of its token */
+	uint64_t token[2];
 	unsigned int peer;	/* machine and process: for people */
 	uint32_t pid;
 	struct list regions;
@@ -124,11 +124,10 @@ struct session {
 	uint64_t known_bytes;
 };
 
-/* NULL: no room, or no memory. With a reference. */
+/* NULL: no memory. With a reference. */
 struct session *session_new(struct vine_serve *s, unsigned int peer, uint32_t pid);
 /* With a reference; NULL: no open session has that token. */
 struct session *session_find(struct vine_serve *s, const uint64_t token[2]);
-void session_token(struct vine_serve *s, const struct session *session, uint64_t token[2]);
 /* The control queue has gone. */
 void session_end(struct vine_serve *s, struct session *session);
 void session_put(struct vine_serve *s, struct session *session);
@@ -273,6 +272,16 @@ void workers_expire(struct vine_serve *s, uint64_t now);
 /* Kills all, and waits until they are dead. */
 void workers_end(struct vine_serve *s);
 
+/* ---- the forker ---- */
+
+/* 0 or -errno. */
+int forker_start(struct vine_serve *s);
+void forker_end(struct vine_serve *s);
+/* Forks a worker, which has @socket: its process, or -errno. */
+pid_t forker_fork(struct vine_serve *s, unsigned int number, int socket);
+/* Children have died: the forker, too? Without it the appliance ends. */
+void forker_check(struct vine_serve *s);
+
 /* ---- connections ---- */
 
 enum connection_kind { CONNECTION_NEW, CONNECTION_REFUSED, CONNECTION_CONTROL, CONNECTION_TASKS };
@@ -335,12 +344,13 @@ struct vine_serve {
 	unsigned int worker_count;
 
 	int device, listener, epoll, signals, stop;
+	pid_t forker;			/* 0: there is none */
+	int forker_socket;
 	struct source listener_source, signal_source, stop_source;
 	struct list connections, gone, dirty, sessions, procedures;
 	unsigned int connection_count;
 	uint64_t procedure_bytes;
 	uint32_t next_procedure, next_virtual;
-	uint64_t (*tokens)[2];		/* by session.place; not inherited by workers */
 	uint64_t next_deadline;		/* no worker's is before; ns */
 	uint64_t next_accept;		/* not before; 0: now */
 	uint32_t listener_events;	/* that epoll watches */
@@ -348,7 +358,8 @@ struct vine_serve {
 	unsigned int log_lines;		/* in that second */
 	bool stopped, served;
 	bool work;			/* an accelerator may have something to start */
-	int lost;			/* ENODEV, ENOTCONN: of the device */
+	bool rejoin;			/* what there is of the device is lost */
+	const char *failed;		/* why it cannot go on */
 };
 
 void serve_log(struct vine_serve *s, const char *format, ...)

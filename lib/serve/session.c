@@ -6,25 +6,14 @@
  * their session knows no procedure any more.
  */
 #include <stdlib.h>
-#include <string.h>
 #include <sys/random.h>
 
 #include "serve/serve.h"
 
-/* ---- tokens ---- */
+/* ---- lives ---- */
 
-/* A free place in the table, or -1. */
-static int token_place(const struct vine_serve *s)
-{
-	unsigned int i;
-
-	for (i = 0; i < CONNECTIONS_MAX; i++)
-		if (!s->tokens[i][0] && !s->tokens[i][1])
-			return i;
-	return -1;
-}
-
-static bool token_make(uint64_t token[2])
+/* All zero is none. */
+static bool make_token(uint64_t token[2])
 {
 	do {
 		if (getrandom(token, 16, 0) != 16)
@@ -33,28 +22,15 @@ static bool token_make(uint64_t token[2])
 	return true;
 }
 
-void session_token(struct vine_serve *s, const struct session *session, uint64_t token[2])
-{
-	memcpy(token, s->tokens[session->place], 16);
-}
-
-/* ---- lives ---- */
-
 struct session *session_new(struct vine_serve *s, unsigned int peer, uint32_t pid)
 {
-	struct session *session;
-	int place = token_place(s);
+	struct session *session = calloc(1, sizeof(*session));
 
-	if (place < 0)
-		return NULL;
-	session = calloc(1, sizeof(*session));
-	if (!session || !token_make(s->tokens[place])) {
+	if (!session || !make_token(session->token)) {
 		free(session);
 		return NULL;
 	}
 	session->references = 1;
-	session->open = true;
-	session->place = place;
 	session->peer = peer;
 	session->pid = pid;
 	list_init(&session->regions);
@@ -70,8 +46,7 @@ struct session *session_find(struct vine_serve *s, const uint64_t token[2])
 	list_each(item, next, &s->sessions) {
 		session = container_of(item, struct session, link);
 		/* both at once: how long it takes says nothing about one of them */
-		if (session->open && !((s->tokens[session->place][0] ^ token[0]) |
-				       (s->tokens[session->place][1] ^ token[1]))) {
+		if (!((session->token[0] ^ token[0]) | (session->token[1] ^ token[1]))) {
 			session->references++;
 			return session;
 		}
@@ -99,8 +74,6 @@ void session_end(struct vine_serve *s, struct session *session)
 {
 	unsigned int i;
 
-	session->open = false;
-	memset(s->tokens[session->place], 0, 16);
 	list_del(&session->link);
 	for (i = 0; i < s->accelerator_count; i++)
 		if (s->accelerators[i]->holder == session)

@@ -293,14 +293,20 @@ static int confine(const struct work_self *self)
 	return limit(RLIMIT_NPROC, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? -1 : 0;
 }
 
+void work_begin(int socket)
+{
+	setpgid(0, 0);
+	reset_signals();
+	if (socket > 3)
+		close_range(3, socket - 1, 0);
+	close_range(socket + 1, ~0U, 0);
+}
+
 _Noreturn void work(const struct work_self *self)
 {
 	page = sysconf(_SC_PAGESIZE);
-	setpgid(0, 0);
-	reset_signals();
-	if (self->socket > 3)
-		close_range(3, self->socket - 1, 0);
-	close_range(self->socket + 1, ~0U, 0);
+	work_begin(self->socket);
+	prctl(PR_SET_NAME, self->code ? "vine-code" : "vine-worker");
 	/* the last step: a change of user takes it back */
 	if ((self->code && confine(self)) || prctl(PR_SET_PDEATHSIG, SIGKILL) ||
 	    getppid() != self->parent || atexit(leave))

@@ -83,7 +83,10 @@ struct work_self {
 	size_t bytes_max;
 };
 
-/* The rest of a forked process's life. */
+/* A forked process becomes one of its own: nothing stays open but 0 to 2 and @socket. */
+void work_begin(int socket);
+
+/* The rest of a worker's life. */
 _Noreturn void work(const struct work_self *self);
 
 #endif /* SERVE_WORK_H */

@@ -34,32 +34,18 @@ static void set_deadline(struct vine_serve *s, struct worker *w, uint64_t deadli
 
 /* ---- birth ---- */
 
-static _Noreturn void child(struct vine_serve *s, struct worker *w, int socket, pid_t parent)
-{
-	struct work_self self = {
-		.socket = socket, .parent = parent, .accelerator = w->lane->accelerator->name,
-		.type = w->lane->accelerator->type, .code = w == &w->lane->code,
-		.uid = s->code_uid, .gid = s->code_gid, .bytes_max = s->bytes_max,
-	};
-
-	work(&self);
-}
-
 int worker_start(struct vine_serve *s, struct worker *w)
 {
-	pid_t pid, parent = getpid();
 	int pair[2], err;
+	pid_t pid;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return -errno;
-	pid = fork();
-	if (pid == 0)
-		child(s, w, pair[1], parent);
-	err = -errno;
+	pid = forker_fork(s, w->number, pair[1]);
 	close(pair[1]);
 	if (pid < 0) {
 		close(pair[0]);
-		return err;
+		return pid;
 	}
 	setpgid(pid, pid);	/* the child does so too: whoever is first */
 	w->pid = pid;

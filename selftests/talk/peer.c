@@ -111,6 +111,7 @@ static int appliance(const struct vine_serve_options *options)
 	}
 	if (vine_serve_plugin(served, peer_file("plugins/handlers.so"), error) ||
 	    vine_serve_plugin(served, peer_file("faults/faults.so"), error) ||
+	    vine_serve_plugin(served, peer_file("shipped/add.so"), error) ||
 	    vine_serve_accelerator(served, "cpu0", CPU, 1, NULL, error) ||
 	    vine_serve_accelerator(served, "cpu1", CPU, 1, NULL, error) ||
 	    vine_serve_accelerator(served, "gpu0", GPU, 2, "0000:01:00.0", error) ||

@@ -28,7 +28,7 @@ const char *peer_file(const char *name);
 /* ---- the appliance ---- */
 
 /*
- * Forks one with the plugins "handlers" and "faults" and these accelerators: cpu0 and cpu1
+ * Forks one with the plugins "handlers", "faults" and "add" and these accelerators: cpu0 and cpu1
  * (CPU, 1 worker each), gpu0 (GPU, 2 workers), fpga0 (FPGA, 1 worker). Waits until it serves.
  */
 enum { CPU0, CPU1, GPU0, FPGA0, ACCELERATORS };

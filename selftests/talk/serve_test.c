@@ -17,6 +17,7 @@
 
 #include "peer.h"
 #include "tap.h"
+#include "uploaded.h"
 
 #define BYTES	(1 << 16)
 
@@ -33,7 +34,7 @@ static void test_runs(void)
 
 	CHECK(peer_open(&p, BYTES));
 	CHECK(p.accels == ACCELERATORS);
-	CHECK(count_children(pid) == 5);
+	CHECK(count_children(pid) == 1 + 5);	/* one forks workers */
 	add = peer_get(&p, ANY, "add", NULL);
 	CHECK(add);
 	for (i = 0; i < ACCELERATORS; i++)
@@ -808,14 +809,30 @@ static void test_code_not_allowed(void)
 	CHECK(appliance_stop(pid) == 0);
 }
 
+/* Runs it, and finds out what it can see of @of. */
+static bool run_code(struct peer *p, uint32_t accel, uint32_t mine, const struct peer *of,
+		     struct uploaded_facts *facts)
+{
+	struct uploaded_order order = { .secret = { ~of->token[0], ~of->token[1] } };
+	struct talk_done done;
+
+	memcpy(p->base, &order, sizeof(order));
+	if (!peer_run(p, accel, mine, 0, &done) || done.head.a != vine_reason_none)
+		return false;
+	memcpy(facts, p->base + 4096, sizeof(*facts));
+	return true;
+}
+
 static void test_code(void)
 {
 	const struct vine_serve_options allow = { .size = sizeof(allow), .allow_code = 1 };
+	const struct uploaded_order crash = { .crash = 1 };
 	pid_t pid = appliance_start(&allow);
-	unsigned int facts[2][3], fds, i;
+	struct uploaded_facts facts[2], again;
 	struct talk_done done;
 	struct peer p[2];
 	uint32_t mine[2];
+	unsigned int fds, i;
 	size_t size;
 	char *bytes = read_upload(&size);
 
@@ -824,20 +841,18 @@ static void test_code(void)
 	for (i = 0; i < 2; i++) {
 		CHECK(peer_open(&p[i], size));
 		mine[i] = peer_register(&p[i], ANY, "mine", bytes, size, NULL);
-		p[i].base[0] = 0;
-		CHECK(peer_run(&p[i], CPU0, mine[i], 0, &done));
-		CHECK(done.head.a == vine_reason_none);
-		memcpy(facts[i], p[i].base + 4096, sizeof(facts[i]));
-		CHECK(facts[i][0] && (geteuid() == 0) == (facts[i][0] != geteuid()));
-		CHECK(!facts[i][2]);
+		CHECK(run_code(&p[i], CPU0, mine[i], &p[0], &facts[i]));
+		CHECK(facts[i].uid && (geteuid() == 0) == (facts[i].uid != geteuid()));
+		/* input, output and errors, its socket, its code; and maps that it looks into */
+		CHECK(!facts[i].forks && facts[i].fds <= 6);
+		CHECK(facts[i].sees == 0);
 	}
 	/* each in a process of its own, which stays the same as long as nobody needs the place */
-	CHECK(mine[0] == mine[1] && facts[0][1] != facts[1][1]);
-	CHECK(peer_run(&p[1], CPU0, mine[1], 0, &done) && !done.head.a);
-	CHECK(!memcmp(p[1].base + 4096 + 4, &facts[1][1], 4));
-	p[1].base[0] = 'c';
+	CHECK(mine[0] == mine[1] && facts[0].pid != facts[1].pid);
+	CHECK(run_code(&p[1], CPU0, mine[1], &p[0], &again) && again.pid == facts[1].pid);
+	memcpy(p[1].base, &crash, sizeof(crash));
 	CHECK(peer_run(&p[1], CPU0, mine[1], 0, &done) && done.head.a == vine_reason_crashed);
-	CHECK(peer_run(&p[0], GPU0, mine[0], 0, &done) && !done.head.a);
+	CHECK(run_code(&p[0], GPU0, mine[0], &p[1], &again) && again.sees == 0);
 	CHECK(peer_works(&p[0], CPU0, peer_get(&p[0], ANY, "add", NULL)));
 	/* what cannot be loaded */
 	CHECK(peer_run(&p[0], CPU0, peer_register(&p[0], ANY, "bad", "\177ELF...", 7, NULL), 0,
@@ -929,9 +944,29 @@ static void test_no_descriptors(void)
 	CHECK(appliance_stop(pid) == 0);
 }
 
-static unsigned int kill_it(pid_t pid)
+static bool has_name(pid_t pid, const char *name)
 {
-	return !kill(pid, SIGKILL);
+	char path[64], comm[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	f = fopen(path, "r");
+	if (f && !fgets(comm, sizeof(comm), f))
+		*comm = 0;
+	if (f)
+		fclose(f);
+	comm[strcspn(comm, "\n")] = 0;
+	return !strcmp(comm, name);
+}
+
+static unsigned int kill_worker(pid_t pid)
+{
+	return has_name(pid, "vine-worker") && !kill(pid, SIGKILL);
+}
+
+static unsigned int kill_forker(pid_t pid)
+{
+	return has_name(pid, "vine-forker") && !kill(pid, SIGKILL);
 }
 
 /* Also when the task comes just then: then it may have been given to the dying. */
@@ -948,15 +983,24 @@ static void test_worker_dies_idle(void)
 	noop = peer_get(&p, ANY, "noop", NULL);
 	for (i = 0; i < 20; i++) {
 		CHECK(peer_works(&p, CPU0, add));
-		CHECK(each_child(pid, kill_it));
-		CHECK(EVENTUALLY(!count_children(pid)));
+		CHECK(each_child(pid, kill_worker));
+		CHECK(EVENTUALLY(count_children(pid) == 1));
 		CHECK(peer_works(&p, CPU0, add));
-		CHECK(each_child(pid, kill_it));
+		CHECK(each_child(pid, kill_worker));
 		CHECK(peer_run(&p, CPU0, noop, 0, &done));
 		CHECK(!done.head.a || (done.head.a == vine_reason_crashed && done.detail == SIGKILL));
 	}
 	peer_close(&p);
 	CHECK(appliance_stop(pid) == 0);
+}
+
+static void test_forker_dies(void)
+{
+	pid_t pid = appliance_start(&plain);
+
+	CHECK(EVENTUALLY(each_child(pid, kill_forker) == 1));
+	CHECK(appliance_wait(pid) == 1);
+	CHECK(appliance_said("forked from has died"));
 }
 
 static const struct tap_test tests[] = {
@@ -993,6 +1037,7 @@ static const struct tap_test tests[] = {
 	{ "once: it ends with its last client", test_once },
 	{ "connections wait while descriptors are short", test_no_descriptors },
 	{ "workers that die idle are replaced", test_worker_dies_idle },
+	{ "without the process that workers are forked from it ends", test_forker_dies },
 	/* the last ones need a fake device */
 	{ "memory that is away is an error, no signal", test_memory_away },
 	{ "a machine that was taken for dead offers its service anew", test_rejoins },
