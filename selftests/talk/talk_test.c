@@ -1426,7 +1426,7 @@ static void forks_among_threads(void)
 	atomic_store(&common_proc, vine_proc_register(ANY, "copy", NULL, 0));
 	for (i = 0; i < 2; i++)
 		pthread_create(&users[i], NULL, use_common, NULL);
-	for (i = 0; i < SCALED(200); i++) {
+	for (i = 0; i < SCALED(100); i++) {
 		pid = fork();
 		if (!pid) {
 			alarm(60);
