@@ -203,9 +203,7 @@ fail:
 
 static int device_accel_release(struct talk_accel_obj *obj)
 {
-	int ret = release((struct device_accel *)obj);
-
-	return ret == -EPIPE ? 0 : ret;		/* what is gone is released */
+	return release((struct device_accel *)obj);
 }
 
 /* ---- buffers ---- */

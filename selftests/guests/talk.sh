@@ -37,6 +37,7 @@ run()
 	return 1
 }
 
+quietly() { "$@" >/dev/null 2>&1; }
 offered() { vinectl services | grep -q '^vinetalk '; }
 
 # Of the whole segment: no queue, no region, all memory free.
@@ -94,7 +95,7 @@ serve)
 	patience=$2
 	plan 3
 	ok "the appliance offers its accelerators" serve
-	ok "the other guest is done" vine_traffic --serve --name bye --queues 1 --timeout "$patience"
+	ok "the other guest is done" quietly vine_traffic --serve --name bye --queues 1 --timeout "$patience"
 	ok "the appliance ends when it is told to" stop
 	;;
 drive)
@@ -103,8 +104,8 @@ drive)
 	ok "an appliance is there" until_true "$patience" offered
 	programs
 	ok "nothing is left in the segment" nothing_left
-	ok "the other guest is told" vine_traffic --drive --name bye --queues 1 --messages 10 \
-		--timeout "$patience"
+	ok "the other guest is told" quietly vine_traffic --drive --name bye --queues 1 \
+		--messages 10 --timeout "$patience"
 	;;
 esac
 done_testing
