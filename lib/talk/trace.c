@@ -98,6 +98,12 @@ static void write_out(struct trace_buffer *b)
 		atomic_store(&damaged, true);
 }
 
+/* A child of a bare clone() has our memory, but its descriptors are other ones. */
+static bool is_ours(void)
+{
+	return getpid() == process;
+}
+
 static void give_up(void)
 {
 	if (atomic_exchange(&trace_on, false))
@@ -115,7 +121,7 @@ static void empty_mine(struct trace_buffer *b)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	if (!atomic_exchange(&b->emptying, true)) {
-		if (atomic_load(&run) == b->run)
+		if (atomic_load(&run) == b->run && is_ours())
 			write_out(b);
 		atomic_store_explicit(&b->ends, 0, memory_order_relaxed);
 		atomic_store(&b->emptying, false);
@@ -147,6 +153,8 @@ static void end_run(void)
 	unsigned int now = atomic_load(&run), ms;
 	struct trace_buffer *b;
 
+	if (!is_ours())
+		return;
 	if ((now & RUN_PHASE) != RUN_OPEN ||
 	    !atomic_compare_exchange_strong(&run, &now, now - RUN_OPEN + RUN_ENDING)) {
 		for (ms = 0; ms < PATIENCE_MS; ms++) {
@@ -184,9 +192,7 @@ static void on_fatal_signal(int sig)
 {
 	struct sigaction standard = { .sa_handler = SIG_DFL };
 
-	/* not in a child that shares our memory, or came of a bare clone() */
-	if (getpid() == process)
-		end_run();
+	end_run();
 	sigaction(sig, &standard, NULL);
 	raise(sig);			/* pending until the handler returns */
 }
@@ -213,7 +219,8 @@ static void release_signals(void)
 			sigaction(fatal_signals[i], &standard, NULL);
 }
 
-static void finish(void)
+/* As a destructor it runs after those and the exit handlers of whoever uses the library. */
+__attribute__((destructor)) static void finish(void)
 {
 	sigset_t all, before;
 
@@ -221,13 +228,6 @@ static void finish(void)
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	end_run();
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
-/* Runs after the destructors and exit handlers of whoever uses the library. */
-__attribute__((destructor)) static void on_exit_of_process(void)
-{
-	if (getpid() == process)
-		finish();
 }
 
 /* The files and what is in the buffers are the parent's; only this thread is left. */
