@@ -21,6 +21,8 @@
 #define CHUNKS		4096u	/* 16 million handles */
 #define COUNT_BITS	29	/* of the tag: how often the slot was opened and closed */
 
+_Static_assert(sizeof(void *) == 8, "a handle is a tag and an index of 32 bits each");
+
 struct slot {
 	_Atomic(uint64_t) word;		/* tag << 32 | references */
 	_Atomic(struct handle *) object;
