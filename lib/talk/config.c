@@ -96,8 +96,8 @@ static int set_number(struct parser *p, const struct key *key, const char *value
 	/* strtoull() would take a sign too */
 	if (!isdigit((unsigned char)*value) || *end || errno || *number < least)
 		return complain(&p->complaint, p->line,
-				"%s is \"%.40s\": expected a number of bytes, %u to %llu", key->name,
-				value, (unsigned int)least, (unsigned long long)UINT64_MAX);
+				"%s is \"%.40s\": expected a number of bytes, %u to %llu",
+				key->name, value, (unsigned int)least, (unsigned long long)UINT64_MAX);
 	return 0;
 }
 
@@ -154,8 +154,8 @@ static int parse_line(struct parser *p, char *line)
 		return 0;
 	if (length > KEY_LENGTH)
 		return complain(&p->complaint, p->line,
-				"the key %.*s... has %zu bytes: expected at most %d", KEY_LENGTH, key,
-				length, KEY_LENGTH);
+				"the key %.*s... has %zu bytes: expected at most %d", KEY_LENGTH,
+				key, length, KEY_LENGTH);
 	value = key + length;
 	if (*value)
 		*value++ = '\0';

@@ -84,8 +84,10 @@ static void give_back(struct slot *slot, uint32_t index)
 							memory_order_relaxed));
 }
 
-/* The number of changes in @free_list keeps a slot that came and went from being taken for
- * one that stayed. */
+/*
+ * The number of changes in @free_list keeps a slot that came and went from being taken for one
+ * that stayed.
+ */
 static struct slot *take_freed(uint32_t *index)
 {
 	uint64_t old = atomic_load_explicit(&free_list, memory_order_acquire), new;

@@ -92,7 +92,7 @@ struct talk_task_obj {
 	bool has_args;
 	unsigned int in_count, out_count, buffers;	/* @buffers: args included */
 	atomic_bool issued;		/* the back end has it, or has refused it */
-	uint64_t id;			/* unique in this process; the low half is TALK_TASK's tag */
+	uint64_t id;			/* unique in this process; low half: TALK_TASK's tag */
 	struct talk_data_obj **buffer;	/* args if any, inputs, outputs */
 	vine_task_stats_s stats;	/* written before @state is; issue_ns by talk.c */
 	_Atomic(vine_task_state_e) state;
@@ -206,13 +206,13 @@ struct talk_config {
 	char backend[16];	/* empty: not said */
 	char shm_file[4096];
 	unsigned int shm_file_line;
-	uint64_t shm_size, shm_off;	/* for the back end shm, as shm_trunc; a device has its own */
+	uint64_t shm_size, shm_off;	/* as shm_trunc, without meaning for a device */
 	bool shm_trunc, shm_ivshmem;
 	bool trace;
 	char trace_dir[4096];	/* of the tracer's files; empty: the working folder */
 	uint64_t log_buffer_size;	/* 0: not said */
 	char plugins[4096];	/* folder of the handlers, for "local"; empty: the usual one */
-	char profile[4096];	/* "local": its JSON goes to this file; "-": none; empty: no profile */
+	char profile[4096];	/* "local": where its JSON goes; "-": no JSON; empty: no profile */
 };
 
 /*

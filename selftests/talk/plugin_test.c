@@ -33,7 +33,8 @@ static int other(const struct vine_call *call)
 
 static const struct vine_procedure mine = { "mine", VINE_TYPE(CPU) | VINE_TYPE(GPU), noop, "" };
 static const struct vine_procedure fpga = { "mine", VINE_TYPE(FPGA), other, "" };
-static const struct vine_procedure same = { "mine", VINE_TYPE(GPU) | VINE_TYPE(GPU_SOFT), other, "" };
+static const struct vine_procedure same = { "mine", VINE_TYPE(GPU) | VINE_TYPE(GPU_SOFT), other,
+					    "" };
 static const struct vine_procedure all = { "*", VINE_TYPE(CPU), other, "" };
 
 static void by_name_and_type(void)

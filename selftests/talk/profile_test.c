@@ -58,15 +58,17 @@ static void as_json(void)
 	subject_begin("local", "profile profile.json\n");
 	some_tasks();
 	subject_end();
-	EXPECT(json_says("p[\"backend\"] == \"local\" and len(by) == len(p[\"procedures\"]) == 3 and "
-			 "[by[\"noop\", \"cpu\"][k] for k in (\"calls\", \"failed\", \"in_bytes\", "
-			 "\"out_bytes\")] == [5, 0, 500, 50] and "
-			 "by[\"noop\", \"gpu\"][\"calls\"] == 1 and "
-			 "by[\"fail\", \"cpu\"][\"failed\"] == by[\"fail\", \"cpu\"][\"calls\"] == 1"));
-	EXPECT(json_says("all(q[\"min_ns\"] <= q[\"mean_ns\"] <= q[\"max_ns\"] <= q[\"total_ns\"] and "
-			 "q[\"mean_ns\"] == q[\"total_ns\"] // q[\"calls\"] for q in by.values()) and "
-			 "[q[\"total_ns\"] for q in p[\"procedures\"]] == "
-			 "sorted((q[\"total_ns\"] for q in p[\"procedures\"]), reverse=True)"));
+	EXPECT(json_says("p[\"backend\"] == \"local\" and len(by) == len(p[\"procedures\"]) == 3"
+			 " and [by[\"noop\", \"cpu\"][k] for k in (\"calls\", \"failed\", "
+			 "\"in_bytes\", \"out_bytes\")] == [5, 0, 500, 50]"
+			 " and by[\"noop\", \"gpu\"][\"calls\"] == 1"
+			 " and by[\"fail\", \"cpu\"][\"calls\"] == 1"
+			 " and by[\"fail\", \"cpu\"][\"failed\"] == 1"));
+	EXPECT(json_says("all(q[\"min_ns\"] <= q[\"mean_ns\"] <= q[\"max_ns\"] <= q[\"total_ns\"]"
+			 " and q[\"mean_ns\"] == q[\"total_ns\"] // q[\"calls\"]"
+			 " for q in by.values())"));
+	EXPECT(json_says("[q[\"total_ns\"] for q in p[\"procedures\"]] == "
+			 "sorted((q[\"total_ns\"] for q in by.values()), reverse=True)"));
 }
 
 /* The row of a procedure: it must be there once. */
@@ -123,7 +125,8 @@ static void begin_for_any_name(const char *file)
 {
 	char command[1000];
 
-	snprintf(command, sizeof(command), "mkdir -p wild && ln -sf " VARIANTS "/wildcard.so wild/ &&"
+	snprintf(command, sizeof(command),
+		 "mkdir -p wild && ln -sf " VARIANTS "/wildcard.so wild/ && "
 		 "printf 'backend local\nplugins wild\nprofile %s\n' >config", file);
 	if (system(command))
 		abort();

@@ -909,7 +909,8 @@ static void why_tasks_fail(void)
 	EXPECT(stats.reason == vine_reason_no_procedure);
 	result(issue(CPU, "cpu only", NULL, 0, NULL, 0, NULL), task_completed);
 	proc = vine_proc_register(GPU, "noop", NULL, 0);
-	stats = result(vine_task_issue(subject_accel[CPU], proc, NULL, 0, NULL, 0, NULL), task_failed);
+	stats = result(vine_task_issue(subject_accel[CPU], proc, NULL, 0, NULL, 0, NULL),
+		       task_failed);
 	EXPECT(stats.reason == vine_reason_no_procedure);
 
 	for (output = 0; output < 3; output++)
@@ -1210,8 +1211,8 @@ static void *use_common(void *arg)
 	for (i = 0; !atomic_load(&stop); i++) {
 		data[0] = atomic_load(&common_data);
 		data[1] = subject_data(8, 0);
-		task = vine_task_issue(subject_accel[GPU + i % 4], atomic_load(&common_proc), data[0],
-				       2, data, 1, data + 1);
+		task = vine_task_issue(subject_accel[GPU + i % 4], atomic_load(&common_proc),
+				       data[0], 2, data, 1, data + 1);
 		vine_data_size(data[0]);
 		vine_data_mark_ready(data[0]);
 		vine_task_wait(task);
@@ -1223,13 +1224,14 @@ static void *use_common(void *arg)
 
 static void *replace_common(void *arg)
 {
+	vine_proc *proc;
 	int i;
 
 	(void)arg;
 	for (i = 0; i < SCALED(20000); i++) {
 		vine_data_free(atomic_exchange(&common_data, subject_data(8, i)));
-		vine_proc_put(atomic_exchange(&common_proc,
-					      vine_proc_register(ANY, "copy", &i, sizeof(i) * (i % 2))));
+		proc = vine_proc_register(ANY, "copy", &i, sizeof(i) * (i % 2));
+		vine_proc_put(atomic_exchange(&common_proc, proc));
 	}
 	return NULL;
 }
@@ -1476,7 +1478,7 @@ static const struct tap_test tests[] = {
 	{ "one accelerator of each type", one_accelerator_of_each_type_on_each },
 	{ "types that are none", no_such_type },
 	{ "acquire and release", exclusive_on_each },
-	{ "the same bytes give the same procedure, others none", same_bytes_same_procedure_on_each },
+	{ "the same bytes give the same procedure", same_bytes_same_procedure_on_each },
 	{ "procedures of different types are different", types_are_apart_on_each },
 	{ "names of procedures", names_on_each },
 	{ "a procedure of more bytes than there are", too_many_bytes_on_each },
