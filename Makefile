@@ -26,7 +26,7 @@ help:
 #: make module [KDIR=...]   vine.ko, for the running kernel or the KDIR given
 #: make modules_install     install it, so that `modprobe vine` works
 #: make dkms-install        have DKMS build it for each kernel; dkms-remove undoes that
-#: make all [TESTS=1]       libvine and the tools; with the tests of the host, not run
+#: make all [BUILD_TESTS=1] libvine and the tools; with the tests of the host, not run
 #: make lib tools           libvine; vine-server, vinectl and the demo's programs
 #: make examples            the examples of tools/examples
 #: make install             libvine, vine.py and tools: DESTDIR=, PREFIX=/usr/local, PYTHONDIR=
@@ -89,9 +89,9 @@ examples: lib
 	+$(MAKE) -s -C tools/examples O=$(B)/examples
 
 # The tests of the host. `make check` builds them itself.
-TESTS := 0
+BUILD_TESTS := 0
 .PHONY: all tests
-all: lib tools $(if $(filter 1,$(TESTS)),tests)
+all: lib tools $(if $(filter 1,$(BUILD_TESTS)),tests)
 
 tests: tools
 	+$(MAKE) -s -C selftests/unit O=$(B)/unit
