@@ -124,7 +124,7 @@ static int greet(struct appliance *a)
 	unsigned int i;
 	int ret;
 
-	ret = vine_info(device, &own);
+	ret = device_info(&own);
 	if (!ret)
 		ret = connection_open(a, &g, &a->control);
 	if (ret)
@@ -231,6 +231,8 @@ static int list_services(struct vine_service **array)
 	*array = NULL;
 	for (;;) {
 		n = vine_services(device, *array, room);
+		if (n == -EINTR)
+			continue;
 		if (n <= room)
 			break;
 		room = n + 8;

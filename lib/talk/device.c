@@ -41,7 +41,7 @@ static int device_open(const struct talk_config *config)
 		return ret;
 	}
 	device = ret;
-	ret = vine_info(device, &info);
+	ret = device_info(&info);
 	if (ret) {
 		talk_warn("%s: %s", path, ret == -ENOTTY ? "this is no vine device" : strerror(-ret));
 		descriptor_close(&descriptor);
@@ -314,7 +314,7 @@ static struct connection *connection_of(struct talk_task_obj *task)
 static void device_task_poll(struct talk_task_obj *task)
 {
 	if (connection_of(task))
-		connection_poll(connection_of(task), (struct device_task *)task);
+		connection_poll(connection_of(task));
 }
 
 static void device_task_wait(struct talk_task_obj *task)

@@ -18,6 +18,8 @@
 #ifndef TALK_DEVICE_H
 #define TALK_DEVICE_H
 
+#include <errno.h>
+
 #include <vine.h>
 
 #include "talk/protocol.h"
@@ -28,6 +30,17 @@ extern int device_patience_ms;
 
 /* The device's descriptor: the same number from open to close. */
 extern int device;
+
+/* As vine_info(); a signal does not end it. */
+static inline int device_info(struct vine_info *info)
+{
+	int ret;
+
+	do
+		ret = vine_info(device, info);
+	while (ret == -EINTR);
+	return ret;
+}
 
 /* ---- descriptor.c ---- */
 
@@ -227,7 +240,12 @@ int connection_check(struct connection *c);
 int connection_issue(struct connection *c, struct device_task *task, uint32_t accel,
 		     uint32_t proc);
 void connection_wait(struct connection *c, struct device_task *task);
-void connection_poll(struct connection *c, struct device_task *task);
+
+/* Takes the completions that are there, if nobody else pulls. Does not wait. */
+void connection_poll(struct connection *c);
+
+/* The same of all connections: for tasks that nobody waits for. */
+void connections_poll(void);
 
 /* A region goes: tells everybody who knows it. */
 void connections_forget(const struct heap_region *region);

@@ -153,13 +153,19 @@ static void retire(struct heap_region *r)
 	}
 }
 
+static void unmap(struct heap_region *r)
+{
+	if (r->base)
+		munmap(r->base, r->bytes);
+}
+
 /* Without the lock; retired, and without blocks: nobody knows it but the connections. */
 static void give_back(struct heap_region *r)
 {
 	if (!r)
 		return;
 	connections_forget(r);
-	munmap(r->base, r->bytes);
+	unmap(r);
 	descriptor_close(&r->descriptor);
 	/* only now: a queue has so many attached, and that one no more */
 	pthread_mutex_lock(&lock);
@@ -199,7 +205,7 @@ static int make(struct heap_region *r, uint64_t bytes)
 	int ret;
 
 	/* before: should this machine be taken for dead now, the region will be distrusted */
-	ret = vine_info(device, &r->made);
+	ret = device_info(&r->made);
 	if (ret)
 		return ret;
 	descriptors_lock();
@@ -269,12 +275,16 @@ static int add_region(uint64_t bytes)
 
 	if (!r || !gap)
 		goto fail;
-	pthread_mutex_lock(&lock);
-	ret = find_slot(r);
-	if (!ret)
-		wanted = region_bytes(bytes);
-	r->retired = true;	/* until there is memory, it does not count */
-	pthread_mutex_unlock(&lock);
+	do {
+		give_back(unused);
+		pthread_mutex_lock(&lock);
+		ret = find_slot(r);
+		unused = ret ? take_spare() : NULL;
+		if (!ret)
+			wanted = region_bytes(bytes);
+		r->retired = true;	/* until there is memory, it does not count */
+		pthread_mutex_unlock(&lock);
+	} while (unused);
 	if (ret)
 		goto fail;
 	ret = make_any(r, bytes, wanted);
@@ -316,9 +326,39 @@ static void warn(uint64_t size, int error)
 		talk_warn("cannot get shared memory: %s", strerror(-error));
 }
 
+/* A block, of a new region if need be. @rest: as for take(). */
+static int get(uint64_t bytes, struct heap_block **rest, struct heap_block **block)
+{
+	struct heap_block *b;
+	int ret;
+
+	pthread_mutex_lock(&lock);
+	b = take(bytes, LOOK, rest);
+	pthread_mutex_unlock(&lock);
+	*block = b;
+	if (b)
+		return 0;
+	pthread_mutex_lock(&grow);
+	do {
+		/* another thread may have made one meanwhile, or take what we make */
+		pthread_mutex_lock(&lock);
+		b = take(bytes, LOOK, rest);
+		pthread_mutex_unlock(&lock);
+		ret = b ? 0 : add_region(bytes);
+	} while (!b && !ret);
+	if (!b) {
+		pthread_mutex_lock(&lock);
+		b = take(bytes, UINT32_MAX, rest);
+		pthread_mutex_unlock(&lock);
+	}
+	pthread_mutex_unlock(&grow);
+	*block = b;
+	return b ? 0 : ret;
+}
+
 int heap_alloc(uint64_t size, struct heap_block **block)
 {
-	struct heap_block *rest, *b = NULL;
+	struct heap_block *rest;
 	uint64_t bytes;
 	int ret = -ENOSPC;
 
@@ -328,32 +368,15 @@ int heap_alloc(uint64_t size, struct heap_block **block)
 	rest = malloc(sizeof(*rest));
 	if (!rest)
 		return -ENOMEM;
-	pthread_mutex_lock(&lock);
-	b = take(bytes, LOOK, &rest);
-	pthread_mutex_unlock(&lock);
-	if (b)
-		goto found;
-
-	pthread_mutex_lock(&grow);
-	do {
-		/* another thread may have made one meanwhile, or take what we make */
-		pthread_mutex_lock(&lock);
-		b = take(bytes, LOOK, &rest);
-		pthread_mutex_unlock(&lock);
-		ret = b ? 0 : add_region(bytes);
-	} while (!b && !ret);
-	if (!b) {
-		pthread_mutex_lock(&lock);
-		b = take(bytes, UINT32_MAX, &rest);
-		pthread_mutex_unlock(&lock);
+	ret = get(bytes, &rest, block);
+	if (ret == -ENOSPC) {
+		connections_poll();	/* tasks that are done may have buffers to give */
+		ret = get(bytes, &rest, block);
 	}
-	pthread_mutex_unlock(&grow);
-found:
 	free(rest);
-	if (!b)
+	if (ret)
 		goto fail;
-	heap_redzone(b, size);
-	*block = b;
+	heap_redzone(*block, size);
 	return 0;
 fail:
 	warn(size, ret);
@@ -405,10 +428,14 @@ static bool alive(const struct heap_region *r, const struct vine_info *now)
 /* With the lock held. The descriptor stays: it says ENOTCONN or ENODEV to who attaches it. */
 static void replace(struct heap_region *r)
 {
+	void *base;
+
 	retire(r);
 	r->lost = true;
-	mmap(r->base, r->bytes, PROT_READ | PROT_WRITE,
-	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	base = mmap(r->base, r->bytes, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	if (base == MAP_FAILED)
+		r->base = NULL;		/* what is there now may be somebody else's */
 }
 
 void heap_check(void)
@@ -417,8 +444,12 @@ void heap_check(void)
 	struct vine_info now;
 	unsigned int i;
 	bool gone;
+	int ret;
 
-	gone = vine_info(device, &now) != 0;
+	ret = device_info(&now);
+	gone = ret == -ENODEV;
+	if (ret && !gone)
+		return;
 	pthread_mutex_lock(&lock);
 	for (i = 0; i < TALK_REGIONS; i++) {
 		struct heap_region *r = regions[i];
@@ -444,7 +475,7 @@ void heap_close(void)
 
 		if (!r)
 			continue;
-		munmap(r->base, r->bytes);
+		unmap(r);
 		descriptor_close(&r->descriptor);
 		for (b = r->first; b; b = after) {
 			after = b->after;

@@ -337,6 +337,8 @@ static void sweep_calls(const char *what, int error, bool harmless)
 
 static void interrupted(void)
 {
+	sweep_calls("vine_info", -EINTR, true);
+	sweep_calls("vine_services", -EINTR, true);
 	sweep_calls("vine_connect_id", -EINTR, true);
 	sweep_calls("vine_region", -EINTR, true);
 	sweep_calls("vine_attach", -EINTR, true);

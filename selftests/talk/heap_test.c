@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,6 +29,8 @@ static uint64_t room;		/* bytes that vine_region() has left */
 static uint64_t largest;	/* that it gives at once */
 static unsigned int made, forgotten, warned, alive;
 static unsigned int interrupts;	/* -EINTR so often first */
+static unsigned int info_interrupts;
+static bool mmap_fails;		/* with MAP_FIXED: what was there is gone all the same */
 static int region_error, map_error, info_error;
 static struct vine_info info = { .generation = 1, .peer = 2, .incarnation = 3 };
 static uint64_t serials[1000];	/* of regions that were forgotten */
@@ -35,6 +38,10 @@ static uint64_t serials[1000];	/* of regions that were forgotten */
 int vine_info(int fd, struct vine_info *out)
 {
 	(void)fd;
+	if (info_interrupts) {
+		info_interrupts--;
+		return -EINTR;
+	}
 	*out = info;
 	return info_error;
 }
@@ -76,6 +83,19 @@ int vine_map(int region, uint64_t bytes, void **address)
 	return *address == MAP_FAILED ? -errno : 0;
 }
 
+/* The linker gives heap.c this in place of the real one. */
+void *__real_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+
+void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset)
+{
+	if (!mmap_fails || !(flags & MAP_FIXED))
+		return __real_mmap(at, size, prot, flags, fd, offset);
+	munmap(at, size);
+	errno = ENOMEM;
+	return MAP_FAILED;
+}
+
 void connections_forget(const struct heap_region *r)
 {
 	pthread_mutex_lock(&lock);
@@ -94,7 +114,7 @@ void talk_warn(const char *format, ...)
 static void begin(void)
 {
 	room = largest = 1ULL << 40;
-	made = forgotten = warned = alive = interrupts = 0;
+	made = forgotten = warned = alive = interrupts = info_interrupts = 0;
 	region_error = map_error = info_error = 0;
 	info.incarnation = 3;
 }
@@ -358,6 +378,10 @@ static void too_many_regions(void)
 	heap_free(b[7]);
 	CHECK(!heap_alloc(1, &c));
 	heap_free(c);
+	/* that one's region is too small, and goes for a larger one */
+	largest = 2 * MB;
+	CHECK(!heap_alloc(2 * MB - TALK_REDZONE, &c) && alive == TALK_REGIONS);
+	heap_free(c);
 	for (i = 0; i < TALK_REGIONS; i++)
 		if (i != 7)
 			heap_free(b[i]);
@@ -371,7 +395,8 @@ static void errors(void)
 
 	begin();
 	interrupts = 3;
-	CHECK(!heap_alloc(1, &b) && !interrupts);
+	info_interrupts = 2;
+	CHECK(!heap_alloc(1, &b) && !interrupts && !info_interrupts);
 	heap_free(b);
 	heap_close();
 
@@ -427,6 +452,12 @@ static void taken_for_dead(void)
 	heap_check();			/* all is well: nothing happens */
 	p = a->address;
 	CHECK(p[0] == 1 && !a->region->lost && alive == 2);
+	info_interrupts = 1;
+	heap_check();
+	info_error = -EPERM;		/* nobody knows */
+	heap_check();
+	info_error = 0;
+	CHECK(p[0] == 1 && !a->region->lost && alive == 2);
 
 	info.incarnation = 4;
 	if (ftruncate(a->region->descriptor.fd, 0))	/* as a device does it: SIGBUS */
@@ -446,6 +477,28 @@ static void taken_for_dead(void)
 	CHECK(c->region->lost);
 	heap_free(c);
 	CHECK(alive == 0);
+	heap_close();
+}
+
+/* There is no memory in place of what is lost: then somebody else's may come there. */
+static void not_replaced(void)
+{
+	struct heap_block *a;
+	uint8_t *p;
+
+	begin();
+	CHECK(!heap_alloc(100, &a));
+	info.incarnation = 4;
+	mmap_fails = true;
+	heap_check();
+	mmap_fails = false;
+	p = mmap(a->region->first->address, MB, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	CHECK(p == a->address);
+	p[0] = 1;
+	heap_free(a);
+	CHECK(alive == 0 && !msync(p, MB, MS_ASYNC) && p[0] == 1);
+	munmap(p, MB);
 	heap_close();
 }
 
@@ -541,6 +594,7 @@ static const struct tap_test tests[] = {
 	{ "errors leave nothing behind; EINTR is no error", errors },
 	{ "where a lost task may write, there is no new block", distrusted },
 	{ "this machine was taken for dead: zeroed memory, no SIGBUS, new regions", taken_for_dead },
+	{ "lost memory that nothing can replace is never unmapped", not_replaced },
 	{ "a forked child has nothing of it", forked },
 	{ "four threads", threads },
 };
