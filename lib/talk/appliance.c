@@ -86,11 +86,6 @@ void appliance_lost(struct appliance *a, int error)
 
 /* ---- finding ---- */
 
-static void accel_destroy(struct handle *h)
-{
-	(void)h;	/* it is a part of its appliance, and goes with that */
-}
-
 /* What its accelerator number @i is. */
 static int ask_accel(struct appliance *a, unsigned int i)
 {
@@ -113,12 +108,30 @@ static int ask_accel(struct appliance *a, unsigned int i)
 	memcpy(accel->name, answer.name, sizeof(accel->name));
 	accel->obj.type = answer.head.a;
 	accel->obj.name = accel->name;
-	return handle_open(&accel->obj.h, HANDLE_ACCEL, accel_destroy);
+	return 0;
 }
 
-/* Begins a session. */
+static void accel_destroy(struct handle *h)
+{
+	(void)h;	/* it is a part of its appliance, and goes with that */
+}
+
+/* Accelerators that have handles are @count; all of them when this gives 0. */
+static int open_handles(struct appliance *a, unsigned int accels)
+{
+	int ret = 0;
+
+	while (a->count < accels && !ret) {
+		ret = handle_open(&a->accels[a->count].obj.h, HANDLE_ACCEL, accel_destroy);
+		a->count += !ret;
+	}
+	return ret;
+}
+
+/* Begins a session. All answers together may take as long as one does elsewhere. */
 static int greet(struct appliance *a)
 {
+	uint64_t deadline = vine_deadline_ms(device_patience_ms);
 	struct greeting g = { .service = a->service };
 	struct vine_info own;
 	unsigned int i;
@@ -141,9 +154,8 @@ static int greet(struct appliance *a)
 	if (g.accels && !a->accels)
 		return -ENOMEM;
 	for (i = 0; i < g.accels && !ret; i++)
-		ret = ask_accel(a, i);
-	a->count = g.accels;
-	return ret;
+		ret = talk_now() < deadline ? ask_accel(a, i) : -ETIMEDOUT;
+	return ret ? ret : open_handles(a, g.accels);
 }
 
 static struct appliance *appliance_new(const struct vine_service *s)
@@ -165,6 +177,23 @@ static void appliance_free(struct appliance *a)
 	pthread_mutex_destroy(&a->clock_lock);
 	free(a->accels);
 	free(a);
+}
+
+/* Ends a session that did not begin: nobody has heard of it. */
+static void give_up(struct appliance *a, int error)
+{
+	if (!a->control) {
+		a->lost = true;
+		talk_warn("cannot connect to appliance %s: %s", a->name, why(error));
+		return;
+	}
+	appliance_lost(a, error);
+	while (a->count)
+		handle_close(HANDLE_ACCEL, a->accels[--a->count].obj.h.value);
+	connection_put(a->control);
+	a->control = NULL;
+	free(a->accels);
+	a->accels = NULL;
 }
 
 /* The latest session with a service; NULL: there was none. */
@@ -204,19 +233,14 @@ static void open_session(const struct vine_service *s)
 		add(a);
 		return;
 	}
-	if (ret == -ETIMEDOUT || ret == -EPROTO || ret == -EACCES)
+	if (a->control || ret == -ETIMEDOUT || ret == -EPROTO || ret == -EACCES)
 		retry = vine_deadline_ms(device_patience_ms);
-	if (a->control) {
-		appliance_lost(a, ret);
-	} else {
-		a->lost = true;
-		talk_warn("cannot connect to appliance %s: %s", a->name, why(ret));
-	}
-	/* kept when it has handles, or to know when to try again */
-	if (before && retry)
-		before->retry = retry;
+	give_up(a, ret);
+	/* kept when nothing else would tell when to try again */
 	a->retry = retry;
-	if (a->control || (retry && !before))
+	if (before)
+		before->retry = retry;
+	if (retry && !before)
 		add(a);
 	else
 		appliance_free(a);

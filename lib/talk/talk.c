@@ -371,19 +371,18 @@ static bool is_type(vine_accel_type_e type, const char *call)
 static int accel_objects(vine_accel_type_e type, struct talk_accel_obj ***list)
 {
 	struct talk_accel_obj **grown;
-	int n, room = 0;
+	int n = 64, room;	/* most have no more, and need not look twice */
 
 	*list = NULL;
-	for (;;) {
-		n = backend->accel_list(type, *list, room);
-		if (n <= room)
-			return n;
+	do {
 		room = n;
 		grown = realloc(*list, room * sizeof(*grown));
 		if (!grown)
 			return -ENOMEM;
 		*list = grown;
-	}
+		n = backend->accel_list(type, *list, room);
+	} while (n > room);
+	return n;
 }
 
 static int accel_handles(vine_accel_type_e type, vine_accel ***accels)

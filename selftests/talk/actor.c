@@ -369,6 +369,7 @@ static void on_accel(struct queue *q, const struct talk_accel_get *g)
 	if (g->head.tag >= actor->accels)
 		violation("ACCEL");
 	snprintf(a.name, sizeof(a.name), "actor%u", g->head.tag);
+	usleep(actor->slow_ms * 1000);
 	send_message(q, &a, sizeof(a));
 }
 

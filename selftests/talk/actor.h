@@ -38,6 +38,7 @@ struct actor {
 	int64_t offset;			/* its clock is ahead by so many ns */
 	enum actor_trick trick;
 	int trick_at;			/* which message that it sends, counted from 0 */
+	unsigned int slow_ms;		/* it takes so long to say what an accelerator is */
 	bool no_register;		/* other bytes are registered already, for all names */
 
 	atomic_bool deaf;		/* pulls nothing */

@@ -697,6 +697,43 @@ static void tried_again(void)
 	end();
 }
 
+/* Nonsense, or the end, while it says what it has: that, too, is not tried again at once. */
+static void greeting_fails(void)
+{
+	static const enum actor_trick tricks[] = { A, CLOSE };
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		memset(&actor, 0, sizeof(actor));
+		actor.accels = 4;
+		actor.trick = tricks[i];
+		actor.trick_at = 3;	/* the second ACCEL */
+		actor_start(&actor);
+		vine_talk_backend("device");
+		vine_talk_init();
+		EXPECT(vine_accel_list(ANY, NULL) == 0 && actor.accepted == 1);
+		EXPECT(EVENTUALLY(!actor.queues));
+		EXPECT(vine_accel_list(ANY, NULL) == 0 && actor.accepted == 1);
+		end();
+	}
+}
+
+/* Each answer in time, but all of them together not. */
+static void greeting_takes_long(void)
+{
+	memset(&actor, 0, sizeof(actor));
+	actor.accels = 40;
+	actor.slow_ms = 50;
+	actor.trick_at = -1;
+	actor_start(&actor);
+	vine_talk_backend("device");
+	vine_talk_init();
+	device_patience_ms = 400;
+	EXPECT(vine_accel_list(ANY, NULL) == 0);
+	device_patience_ms = 10000;
+	end();
+}
+
 /* An appliance in a process of its own. */
 static pid_t second_actor(void)
 {
@@ -1272,6 +1309,9 @@ static const struct tap_test tests[] = {
 	{ "memory of a lost task's output is not used again", lost_memory },
 	{ "no answer on the control queue: the tasks are lost too", does_not_answer_tasks_lost },
 	{ "an appliance that sends nonsense is tried again, later", tried_again },
+	{ "a greeting that fails half way: it is tried again, later",
+	  greeting_fails },
+	{ "a greeting as a whole has a time limit", greeting_takes_long },
 	{ "two appliances: the other one goes on when one dies", two_appliances },
 	{ "a task queue that is refused ends the session", refused },
 	{ "procedures: one for the same bytes, counted, registered where they are used", procedures },
