@@ -12,6 +12,9 @@
  *
  * A thread that ends with tasks in flight leaves its connections behind as orphans. The next
  * thread that needs one adopts it; or it is closed when the last task there is done.
+ *
+ * Tasks may be in flight that nobody waits for: they were freed. Their completions are pulled
+ * when a thread needs a connection, or when memory runs out.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -326,13 +329,16 @@ void connection_wait(struct connection *c, struct device_task *t)
 	pthread_mutex_unlock(&c->lock);
 }
 
-void connection_poll(struct connection *c, struct device_task *t)
+void connection_poll(struct connection *c)
 {
 	struct vine_msg msgs[BATCH];
+	int n = BATCH;
 
 	pthread_mutex_lock(&c->lock);
-	if (t->in_flight && !c->pulling)
-		deal(c, msgs, exchange(c, msgs, BATCH));
+	while (n == BATCH && c->in_flight && !c->pulling) {
+		n = exchange(c, msgs, BATCH);
+		deal(c, msgs, n);
+	}
 	close_if_over(c);
 	pthread_mutex_unlock(&c->lock);
 }
@@ -535,11 +541,11 @@ int connection_request(struct connection *c, const struct heap_block *block,
 	for (i = 0; i < n; i++)
 		c->out[c->out_end++] = msgs[i];
 	for (;;) {
-		ret = exchange(c, NULL, 0);
+		ret = c->dead ? -EPIPE : exchange(c, NULL, 0);
 		if (ret || !out_waits(c))
 			break;
 		ms = ms_until(deadline);
-		if (!ms || c->dead) {
+		if (!ms) {
 			ret = -ETIMEDOUT;
 			break;
 		}
@@ -630,11 +636,10 @@ void connection_put(struct connection *c)
 	pthread_mutex_unlock(&list_lock);
 }
 
-static int connect_queue(struct connection *c, struct greeting *g)
+static int make_queue(struct connection *c, struct greeting *g)
 {
-	uint64_t deadline = vine_deadline_ms(device_patience_ms);
 	struct vine_connect peer;
-	int fd, flags, seen;
+	int fd;
 
 	descriptors_lock();
 	do
@@ -646,18 +651,46 @@ static int connect_queue(struct connection *c, struct greeting *g)
 		return fd;
 	g->peer = peer.peer;
 	g->incarnation = peer.incarnation;
+	return 0;
+}
+
+/* Until it is accepted. With the lock held. */
+static int await_acceptance(struct connection *c)
+{
+	uint64_t deadline = vine_deadline_ms(device_patience_ms);
+	int seen = 0, ms;
+
+	while (!seen && !c->dead) {
+		ms = ms_until(deadline);
+		if (!ms)
+			return -ETIMEDOUT;
+		seen = poll_queue(c, POLLOUT, ms < SLICE_MS ? ms : SLICE_MS);
+	}
+	if (c->dead)
+		return -EPIPE;
+	return seen & (POLLHUP | POLLERR) ? -ECONNREFUSED : 0;
+}
+
+static int connect_queue(struct connection *c, struct greeting *g)
+{
+	int ret, flags;
 
 	pthread_mutex_lock(&c->lock);
-	do
-		seen = poll_queue(c, POLLOUT, ms_until(deadline));
-	while (!seen && ms_until(deadline));
+	c->users++;		/* should the session be given up meanwhile */
 	pthread_mutex_unlock(&c->lock);
-	if (!seen)
-		return -ETIMEDOUT;
-	if (seen & (POLLHUP | POLLERR))
-		return -ECONNREFUSED;
-	flags = fcntl(fd, F_GETFL);
-	return flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) ? -errno : 0;
+	ret = make_queue(c, g);
+	pthread_mutex_lock(&c->lock);
+	if (!ret)
+		ret = await_acceptance(c);
+	if (!ret) {
+		flags = fcntl(c->queue.fd, F_GETFL);
+		if (flags < 0 || fcntl(c->queue.fd, F_SETFL, flags & ~O_NONBLOCK))
+			ret = -errno;
+	}
+	c->users--;
+	close_if_over(c);
+	pthread_mutex_unlock(&c->lock);
+	return ret;
 }
 
 static int greet(struct connection *c, struct greeting *g)
@@ -749,7 +782,7 @@ static void abandon_all(void *unused)
 	pthread_mutex_unlock(&list_lock);
 }
 
-/* An orphan, with its reference. NULL: none. */
+/* An orphan that lives, with its reference. NULL: none. */
 static struct connection *adopt(struct appliance *a)
 {
 	struct connection *c;
@@ -808,6 +841,7 @@ int connection_of_thread(struct appliance *a, struct connection **out)
 	if (pthread_setspecific(thread_end, &mine))
 		return -ENOMEM;
 	c = adopt(a);
+	connections_poll();
 	if (!c) {
 		ret = open_for_thread(a, &c);
 		if (ret)
@@ -851,6 +885,29 @@ static struct connection *first_living(struct appliance *a)
 	}
 	pthread_mutex_unlock(&list_lock);
 	return c;
+}
+
+/* The one after @c, NULL: the first, with a reference; that to @c goes. */
+static struct connection *next_of(struct connection *c)
+{
+	struct connection *next;
+
+	pthread_mutex_lock(&list_lock);
+	next = c ? c->next : all;
+	while (next && !connection_get(next))
+		next = next->next;
+	pthread_mutex_unlock(&list_lock);
+	if (c)
+		connection_put(c);
+	return next;
+}
+
+void connections_poll(void)
+{
+	struct connection *c = NULL;
+
+	while ((c = next_of(c)))
+		connection_poll(c);
 }
 
 void connections_fail(struct appliance *a)
