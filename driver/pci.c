@@ -218,8 +218,12 @@ disable:
 static void vine_pci_remove(struct pci_dev *pdev)
 {
 	struct vine_pci *vp = pci_get_drvdata(pdev);
-	struct vine_dev *vdev = vp->vdev;
+	struct vine_dev *vdev;
 
+	if (!vp)	/* it was shut down before */
+		return;
+	pci_set_drvdata(pdev, NULL);
+	vdev = vp->vdev;
 	vine_dev_stop(vdev);
 	vine_pci_free_irqs(pdev, vp);
 	vine_dev_leave(vdev);

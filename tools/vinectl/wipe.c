@@ -13,11 +13,13 @@
 #include <glob.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -181,29 +183,27 @@ static int open_function(struct target *t)
 	return fd;
 }
 
+/* The file is looked at once it is open: a name may lead elsewhere the next time. */
 static int open_file(const char *path)
 {
-	char real[PATH_MAX];
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct statfs fs;
 	struct stat st;
-	int fd;
 
-	if (stat(path, &st)) {
-		fail("%s: %s", path, strerror(errno));
+	if (fd < 0) {
+		fail("%s: %s", path, errno == ELOOP ? "a link: give the file itself" :
+		     errno == EISDIR ? "is not a regular file" : strerror(errno));
 		list_devices();
 		return -1;
 	}
-	if (realpath(path, real) && !strncmp(real, "/sys/", 5)) {
+	if (!fstatfs(fd, &fs) && fs.f_type == SYSFS_MAGIC)
 		fail("%s: give the PCI address of the device instead", path);
-		return -1;
-	}
-	if (!S_ISREG(st.st_mode)) {
+	else if (fstat(fd, &st) || !S_ISREG(st.st_mode))
 		fail("%s: is not a regular file", path);
-		return -1;
-	}
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		fail("%s: %s", path, strerror(errno));
-	return fd;
+	else
+		return fd;
+	close(fd);
+	return -1;
 }
 
 static int map_tables(struct target *t, int fd)
@@ -436,7 +436,7 @@ static int bind(const struct target *t)
 
 static int wipe_target(const struct options *o, struct target *t)
 {
-	char what[128], silent[160], size[32];
+	char what[128], silent[160], size[32], driver[PATH_MAX];
 	int status;
 
 	status = open_target(t);
@@ -459,6 +459,8 @@ static int wipe_target(const struct options *o, struct target *t)
 	status = o->yes ? DONE : watch(t);
 	if (status)
 		return status;
+	if (*t->address && *driver_of(t->address, driver))
+		return fail("%s: a driver has taken it meanwhile", t->name);
 	zero(t);
 	close_target(t);
 	return bind(t);
