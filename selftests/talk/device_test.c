@@ -536,6 +536,86 @@ static void orphans(void)
 	end();
 }
 
+static pthread_barrier_t all_issued;
+
+static void *issue_and_forget(void *arg)
+{
+	vine_data *d = vine_data_alloc(100, Both);
+	vine_task *t = vine_task_issue(accels[0], shared_proc, NULL, 0, NULL, 1, &d);
+
+	EXPECT(t);
+	vine_data_free(d);
+	vine_task_free(t);
+	pthread_barrier_wait(&all_issued);
+	return arg;
+}
+
+/* So many tasks have come, and their DONEs have been pushed. */
+static void actor_did(unsigned int tasks)
+{
+	unsigned int rounds;
+
+	EXPECT(EVENTUALLY(actor.tasks == tasks));
+	rounds = actor.rounds;
+	EXPECT(EVENTUALLY(actor.rounds - rounds > 2));
+}
+
+/* Nobody waits for their tasks: the next thread that needs a queue does away with theirs. */
+static void forgotten(void)
+{
+	pthread_t t[6];
+	struct job j;
+	int i;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	pthread_barrier_init(&all_issued, NULL, 6);
+	for (i = 0; i < 6; i++)
+		pthread_create(&t[i], NULL, issue_and_forget, NULL);
+	for (i = 0; i < 6; i++)
+		pthread_join(t[i], NULL);
+	pthread_barrier_destroy(&all_issued);
+	actor_did(6);
+	EXPECT(job_new(&j, 100) && job_issue(&j, accels[0], shared_proc, 1));
+	EXPECT(EVENTUALLY(actor.queues == 2));	/* control, and ours */
+	EXPECT(job_wait(&j));
+	job_free(&j);
+	vine_proc_put(shared_proc);
+	end();
+}
+
+/* Nor is memory kept by them: this thread has a queue already, but needs their room. */
+static void forgotten_buffers(void)
+{
+	vine_data *d[200];
+	size_t size = 1 << 29;
+	vine_task *task;
+	int n = 0, quiet;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	quiet = mute();
+	while (!(d[0] = vine_data_alloc(size, Both)))
+		size /= 2;
+	while (d[n] && n < 199)
+		d[++n] = vine_data_alloc(size, Both);
+	unmute(quiet);
+	EXPECT(!d[n]);
+	task = vine_task_issue(accels[0], shared_proc, NULL, 1, d, 0, NULL);
+	EXPECT(task);
+	vine_task_free(task);
+	vine_data_free(d[0]);
+	actor_did(1);
+	d[0] = vine_data_alloc(size, Both);
+	EXPECT(d[0]);
+	while (n)
+		vine_data_free(d[--n]);
+	vine_proc_put(shared_proc);
+	end();
+}
+
 /* ---- the appliance dies ---- */
 
 static void *issue_until_lost(void *arg)
@@ -672,6 +752,54 @@ static void does_not_answer_tasks_lost(void)
 	vine_proc_put(shared_proc);
 	actor.deaf = false;
 	EXPECT(EVENTUALLY(vine_accel_list(ANY, NULL) == 4));	/* a new session */
+	end();
+}
+
+/*
+ * The linker gives the library this in place of the real one: so a session is given up while a
+ * thread makes its queue.
+ */
+int __real_fcntl(int fd, int command, ...);
+int __wrap_fcntl(int fd, int command, int arg);
+
+static struct appliance *given_up;	/* by then; NULL: goes on */
+
+static void *give_up(void *arg)
+{
+	waiter = gettid();
+	EXPECT(vine_accel_stat(accels[0], NULL) == accel_failed);
+	return arg;
+}
+
+int __wrap_fcntl(int fd, int command, int arg)
+{
+	static pthread_t t;
+
+	if (command == F_SETFL && !(arg & O_NONBLOCK) && given_up) {
+		pthread_create(&t, NULL, give_up, NULL);
+		EXPECT(EVENTUALLY(given_up->lost));
+		subject_sleeps(waiter);		/* or has ended */
+		given_up = NULL;
+		EXPECT(__real_fcntl(fd, F_GETFD) >= 0);
+		pthread_detach(t);
+	}
+	return __real_fcntl(fd, command, arg);
+}
+
+static void given_up_meanwhile(void)
+{
+	struct device_accel *accel;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	accel = handle_get(HANDLE_ACCEL, accels[0]);
+	given_up = accel->appliance;
+	handle_put(&accel->obj.h);
+	actor.trick = A;
+	actor.trick_at = actor.sent;
+	EXPECT(!vine_task_issue(accels[0], shared_proc, NULL, 0, NULL, 0, NULL));
+	vine_proc_put(shared_proc);
 	end();
 }
 
@@ -1305,9 +1433,12 @@ static const struct tap_test tests[] = {
 	{ "a wait for a task that another thread is about to say is done", almost_done },
 	{ "more tasks than there is room for: the issue waits", full },
 	{ "a thread ends with tasks in flight: its queue is adopted, and closed at last", orphans },
+	{ "threads that have ended, tasks that nobody waits for: their queues go", forgotten },
+	{ "tasks that nobody waits for: their buffers are room again", forgotten_buffers },
 	{ "the appliance dies: every task is lost once; it comes back as a new one", dies },
 	{ "memory of a lost task's output is not used again", lost_memory },
 	{ "no answer on the control queue: the tasks are lost too", does_not_answer_tasks_lost },
+	{ "a session is given up while a thread makes its queue", given_up_meanwhile },
 	{ "an appliance that sends nonsense is tried again, later", tried_again },
 	{ "a greeting that fails half way: it is tried again, later",
 	  greeting_fails },
