@@ -229,8 +229,9 @@ void vine_data_free(vine_data *data);
  * those before it wrote. One that is only an input of tasks in flight is not: wait for
  * those before you give it to a task as an output. One buffer may be both of one task.
  * Blocks also while this thread's queue is full. Returns a task, ended by
- * vine_task_free(), or NULL: a handle that is none, too many buffers, or the accelerator
- * is gone.
+ * vine_task_free(), or NULL: a handle that is none, too many buffers, the accelerator is
+ * gone, or this side ran short of something, or lost a buffer. A line on standard error says
+ * which.
  */
 vine_task *vine_task_issue(vine_accel *accel, vine_proc *proc, vine_data *args,
 			   size_t in_count, vine_data **input, size_t out_count,

@@ -275,6 +275,11 @@ static int issue_on_own_queue(struct device_task *t, const struct device_accel *
 	}
 	ret = connection_issue(c, t, accel->id, proc);
 	connection_put(c);
+	if (ret == -ENOTCONN && !accel->appliance->lost)
+		talk_warn("a buffer is lost: this machine was taken for dead since it was made");
+	else if (ret && ret != -EPIPE && ret != -ENOTCONN)
+		talk_warn("cannot issue a task to appliance %s: %s", accel->appliance->name,
+			  strerror(-ret));
 	return ret;
 }
 
@@ -290,9 +295,9 @@ static int device_task_issue(struct talk_task_obj *task)
 	if (accel->appliance->lost)
 		return -EPIPE;
 	ret = procedure_number(task->proc, accel->appliance, &proc, &reason);
-	if (ret == -EPIPE)
+	if (ret)
 		return ret;
-	if (ret) {
+	if (reason) {
 		talk_task_done(task, reason, 0);
 		return 0;
 	}
@@ -300,8 +305,6 @@ static int device_task_issue(struct talk_task_obj *task)
 	do
 		ret = issue_on_own_queue(t, accel, proc);
 	while (ret == -EPIPE && !accel->appliance->lost && --tries);
-	if (ret == -ENOTCONN && !accel->appliance->lost)
-		talk_warn("a buffer is lost: this machine was taken for dead since it was made");
 	return ret;
 }
 

@@ -327,8 +327,8 @@ int procedure_get(vine_accel_type_e type, const char *name, struct talk_proc_obj
 int procedure_put(struct talk_proc_obj *proc);
 
 /*
- * Its number at @a, which may have to hear of it first. 0; -EPIPE: @a is lost; otherwise
- * -errno and in @reason why a task with it fails.
+ * Its number at @a, which may have to hear of it first. 0, and in @reason why a task with it
+ * fails, if @a said so; -EPIPE: @a is lost; or another -errno of this side, which was said.
  */
 int procedure_number(struct talk_proc_obj *proc, struct appliance *a, uint32_t *number,
 		     vine_task_reason_e *reason);

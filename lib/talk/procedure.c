@@ -23,8 +23,8 @@ struct procedure {
 	vine_accel_type_e type;
 	char name[TALK_NAME + 1];
 
-	pthread_mutex_t lock;		/* of all that follows */
-	bool registered;		/* here: then the bytes are known */
+	pthread_mutex_t lock;		/* of all that follows; nobody is asked under it */
+	bool registered;		/* here: then the bytes are known, and stay */
 	void *bytes;
 	size_t size;
 	struct number *numbers;
@@ -120,23 +120,38 @@ static struct number *find_number(const struct procedure *p, const struct applia
 	return NULL;
 }
 
-/* Keeps a number that an appliance gave: one is enough. */
-static int keep_number(struct procedure *p, struct appliance *a, uint32_t number)
+static int add_number(struct procedure *p, struct appliance *a, uint32_t number)
 {
 	struct number *grown;
 
-	if (find_number(p, a)) {
-		put_number(a, number);
-		return 0;
-	}
 	grown = realloc(p->numbers, (p->count + 1) * sizeof(*grown));
-	if (!grown) {
-		put_number(a, number);
+	if (!grown)
 		return -ENOMEM;
-	}
 	p->numbers = grown;
 	p->numbers[p->count++] = (struct number){ a, number };
 	return 0;
+}
+
+/*
+ * Without the lock: keeps a number that an appliance gave. One is enough: another thread may
+ * have got one meanwhile, and then it is that one.
+ */
+static int keep_number(struct procedure *p, struct appliance *a, uint32_t *number)
+{
+	uint32_t given = *number;
+	struct number *found;
+	int ret = 0;
+
+	pthread_mutex_lock(&p->lock);
+	found = find_number(p, a);
+	if (found)
+		*number = found->number;
+	else
+		ret = add_number(p, a, given);
+	pthread_mutex_unlock(&p->lock);
+	if (found || ret)
+		put_number(a, given);
+	return ret;
 }
 
 int procedure_number(struct talk_proc_obj *proc, struct appliance *a, uint32_t *number,
@@ -144,25 +159,29 @@ int procedure_number(struct talk_proc_obj *proc, struct appliance *a, uint32_t *
 {
 	struct procedure *p = (struct procedure *)proc;
 	struct number *found;
-	int ret = 0;
+	bool registered;
+	int ret;
 
+	*reason = vine_reason_none;
 	pthread_mutex_lock(&p->lock);
 	found = find_number(p, a);
-	if (found) {
+	if (found)
 		*number = found->number;
-	} else {
-		ret = p->registered ? ask_register(p, a, p->bytes, p->size, number) :
-				      ask_get(p, a, number);
-		if (ret == ACCEPTED)
-			ret = keep_number(p, a, *number);
-	}
+	registered = p->registered;
 	pthread_mutex_unlock(&p->lock);
-	if (ret == REFUSED || ret == NO_ACCELERATOR) {
+	if (found)
+		return 0;
+	ret = registered ? ask_register(p, a, p->bytes, p->size, number) : ask_get(p, a, number);
+	if (ret == ACCEPTED)
+		ret = keep_number(p, a, number);
+	if (ret == REFUSED || ret == NO_ACCELERATOR)
 		*reason = vine_reason_no_procedure;
-		return -ENOENT;
-	}
-	*reason = vine_reason_no_memory;
-	return ret == TOO_MUCH ? -ENOSPC : ret;
+	else if (ret == TOO_MUCH)
+		*reason = vine_reason_no_memory;
+	else if (ret && ret != -EPIPE)
+		talk_warn("cannot tell appliance %s of procedure %s: %s", a->name, p->name,
+			  strerror(-ret));
+	return ret < 0 ? ret : 0;
 }
 
 /* ---- procedures ---- */
@@ -236,7 +255,7 @@ static int register_everywhere(struct procedure *p, const void *bytes, size_t si
 			continue;
 		ret = ask_register(p, a, bytes, size, &number);
 		if (ret == ACCEPTED)
-			ret = keep_number(p, a, number);
+			ret = keep_number(p, a, &number);
 		else if (ret == NO_ACCELERATOR || ret == -EPIPE)
 			ret = 0;
 		else if (ret == REFUSED)
@@ -261,17 +280,17 @@ static int set_bytes(struct procedure *p, const void *bytes, size_t size)
 			return -ENOMEM;
 		memcpy(copy, bytes, size);
 	}
-	pthread_mutex_lock(&p->lock);
 	ret = register_everywhere(p, bytes, size);
-	if (!ret) {
-		p->registered = true;
-		p->bytes = copy;
-		p->size = size;
-	}
-	pthread_mutex_unlock(&p->lock);
-	if (ret)
+	if (ret) {
 		free(copy);
-	return ret;
+		return ret;
+	}
+	pthread_mutex_lock(&p->lock);
+	p->registered = true;
+	p->bytes = copy;
+	p->size = size;
+	pthread_mutex_unlock(&p->lock);
+	return 0;
 }
 
 int procedure_register(vine_accel_type_e type, const char *name, const void *bytes, size_t size,
@@ -327,7 +346,7 @@ static int get_anywhere(vine_accel_type_e type, const char *name, struct procedu
 	if (!a)
 		ret = -ENOENT;
 	else
-		ret = keep_number(p, a, number);
+		ret = keep_number(p, a, &number);
 	if (!ret)
 		ret = add(p);
 	if (ret)

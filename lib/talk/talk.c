@@ -827,6 +827,7 @@ static vine_task *task_issue(vine_accel *accel, vine_proc *proc, vine_data *args
 		return NULL;
 	task = task_new(accel_obj, !!args + in_count + out_count);
 	if (!task) {
+		talk_warn("%s(): no memory for a task", call);
 		end(&accel_obj->h);
 		return NULL;
 	}

@@ -73,8 +73,8 @@ static void unmute(int old)
 	close(old);
 }
 
-/* An actor with 4 accelerators, and a client that knows them. */
-static bool begin(void)
+/* An actor with 4 accelerators, and a client that knows them; and all others' there are. */
+static bool begin_with(int all)
 {
 	memset(&actor, 0, sizeof(actor));
 	actor.accels = 4;
@@ -83,7 +83,12 @@ static bool begin(void)
 	vine_talk_backend("device");
 	vine_talk_init();
 	accel_count = vine_accel_list(ANY, &accels);
-	return EXPECT(accel_count == 4);
+	return EXPECT(accel_count == all);
+}
+
+static bool begin(void)
+{
+	return begin_with(4);
 }
 
 static void end(void)
@@ -929,6 +934,64 @@ static void two_appliances(void)
 	end();
 }
 
+/* It was never told of @shared_proc. */
+static vine_accel *silent;
+static atomic_bool told;
+
+static void *issue_to_silent(void *arg)
+{
+	vine_task *task;
+
+	waiter = gettid();
+	task = vine_task_issue(silent, shared_proc, NULL, 0, NULL, 0, NULL);
+	told = true;
+	wrong += vine_task_wait(task) != task_completed;
+	vine_task_free(task);
+	return arg;
+}
+
+/* A procedure is used on one appliance while another one is told of it, and says nothing. */
+static void silent_appliance(void)
+{
+	pid_t pid = second_actor();
+	int status;
+	struct job j;
+	pthread_t t;
+	int i;
+
+	if (!begin_with(5)) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		return;
+	}
+	for (i = 0; i < 5; i++)
+		if (!strcmp(vine_accel_location(accels[i]).appliance, "second"))
+			silent = accels[i];
+	if (silent == accels[0])
+		accels[0] = accels[1];
+	shared_proc = vine_proc_register(GPU, "p", "p", 1);	/* the other one has none */
+	EXPECT(job_new(&j, 100));
+	device_patience_ms = 60000;
+	wrong = waiter = 0;
+	told = false;
+	kill(pid, SIGSTOP);
+	waitpid(pid, &status, WUNTRACED);
+	pthread_create(&t, NULL, issue_to_silent, NULL);
+	EXPECT(EVENTUALLY(waiter));
+	subject_sleeps(waiter);
+	EXPECT(job_issue(&j, accels[0], shared_proc, 1) && job_wait(&j));
+	EXPECT(!told);
+	kill(pid, SIGCONT);
+	pthread_join(t, NULL);
+	EXPECT(!wrong && actor.registered == 1);
+	device_patience_ms = 10000;
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	job_free(&j);
+	vine_proc_put(shared_proc);
+	end();
+}
+
 static void refused(void)
 {
 	if (!begin())
@@ -1444,6 +1507,8 @@ static const struct tap_test tests[] = {
 	  greeting_fails },
 	{ "a greeting as a whole has a time limit", greeting_takes_long },
 	{ "two appliances: the other one goes on when one dies", two_appliances },
+	{ "a silent appliance that is told of a procedure keeps no other one from it",
+	  silent_appliance },
 	{ "a task queue that is refused ends the session", refused },
 	{ "procedures: one for the same bytes, counted, registered where they are used", procedures },
 	{ "more puts than there is room for", many_puts },
