@@ -65,6 +65,8 @@ static _Noreturn void forker(const struct vine_serve *s, int socket, pid_t paren
 	int32_t answer;
 	int fd;
 
+	/* a session of its own: what runs in workers has no business with our terminal */
+	setsid();
 	work_begin(socket);
 	prctl(PR_SET_NAME, "vine-forker");
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)

@@ -47,7 +47,6 @@ int worker_start(struct vine_serve *s, struct worker *w)
 		close(pair[0]);
 		return pid;
 	}
-	setpgid(pid, pid);	/* the child does so too: whoever is first */
 	w->pid = pid;
 	w->socket = pair[0];
 	w->state = WORKER_IDLE;

@@ -25,6 +25,11 @@ static const struct vine_serve_options plain = { .size = sizeof(plain) };
 
 /* ---- tasks ---- */
 
+static unsigned int in_our_session(pid_t pid)
+{
+	return getsid(pid) == getsid(0);
+}
+
 static void test_runs(void)
 {
 	pid_t pid = appliance_start(&plain);
@@ -35,6 +40,7 @@ static void test_runs(void)
 	CHECK(peer_open(&p, BYTES));
 	CHECK(p.accels == ACCELERATORS);
 	CHECK(count_children(pid) == 1 + 5);	/* one forks workers */
+	CHECK(!each_child(pid, in_our_session));	/* nor on our terminal */
 	add = peer_get(&p, ANY, "add", NULL);
 	CHECK(add);
 	for (i = 0; i < ACCELERATORS; i++)
@@ -959,9 +965,14 @@ static bool has_name(pid_t pid, const char *name)
 	return !strcmp(comm, name);
 }
 
+static unsigned int is_worker(pid_t pid)
+{
+	return has_name(pid, "vine-worker");
+}
+
 static unsigned int kill_worker(pid_t pid)
 {
-	return has_name(pid, "vine-worker") && !kill(pid, SIGKILL);
+	return is_worker(pid) && !kill(pid, SIGKILL);
 }
 
 static unsigned int kill_forker(pid_t pid)
@@ -998,7 +1009,9 @@ static void test_forker_dies(void)
 {
 	pid_t pid = appliance_start(&plain);
 
-	CHECK(EVENTUALLY(each_child(pid, kill_forker) == 1));
+	/* a worker has the forker's name when it begins */
+	CHECK(EVENTUALLY(each_child(pid, is_worker) == 5));
+	CHECK(each_child(pid, kill_forker) == 1);
 	CHECK(appliance_wait(pid) == 1);
 	CHECK(appliance_said("forked from has died"));
 }
