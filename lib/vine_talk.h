@@ -67,7 +67,7 @@ typedef void vine_task;
 /* Where an accelerator is. Strings are zero-terminated, empty when not known. */
 typedef struct vine_accel_loc {
 	char segment[64];		/* the device, "/dev/vine0", or the back end's name */
-	char appliance[32];		/* the service that offers it */
+	char appliance[32];		/* the service that offers it; not printable: "?" */
 	char name[32];			/* its own name there */
 	char host[64];			/* the appliance's host name, at most 47 bytes of it */
 	char pci[16];			/* "0000:01:00.0"; empty when it is no PCI function */

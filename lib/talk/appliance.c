@@ -158,6 +158,15 @@ static int greet(struct appliance *a)
 	return ret ? ret : open_handles(a, g.accels);
 }
 
+/* Anybody may have written the shared table: what moves a terminal's cursor becomes '?'. */
+static void set_name(struct appliance *a, const uint8_t *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < sizeof(a->name) - 1 && name[i]; i++)
+		a->name[i] = name[i] >= ' ' && name[i] < 0x7f ? name[i] : '?';
+}
+
 static struct appliance *appliance_new(const struct vine_service *s)
 {
 	struct appliance *a = calloc(1, sizeof(*a));
@@ -165,7 +174,7 @@ static struct appliance *appliance_new(const struct vine_service *s)
 	if (!a)
 		return NULL;
 	a->service = s->id;
-	memcpy(a->name, s->name, sizeof(a->name) - 1);
+	set_name(a, s->name);
 	pthread_mutex_init(&a->request, NULL);
 	pthread_mutex_init(&a->clock_lock, NULL);
 	return a;

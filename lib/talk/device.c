@@ -115,7 +115,7 @@ static void device_accel_location(struct talk_accel_obj *obj, vine_accel_loc_s *
 	snprintf(loc->appliance, sizeof(loc->appliance), "%s", a->name);
 	snprintf(loc->name, sizeof(loc->name), "%s", accel->name);
 	snprintf(loc->host, sizeof(loc->host), "%s", a->host);
-	if (accel->pci)
+	if (accel->pci >> 63)
 		snprintf(loc->pci, sizeof(loc->pci), "%04x:%02x:%02x.%x", pci >> 16 & 0xffff,
 			 pci >> 8 & 0xff, pci >> 3 & 0x1f, pci & 7);
 	loc->peer = a->peer;
@@ -144,6 +144,8 @@ static vine_accel_state_e device_accel_stat(struct talk_accel_obj *obj,
 		appliance_nonsense(accel->appliance);
 		return accel_failed;
 	}
+	if (s.head.a == accel_failed)
+		return accel_failed;
 	*stats = (vine_accel_stats_s){
 		.queued = s.queued, .running = s.running, .done = s.done, .failed = s.failed,
 		.busy_ns = s.busy_ns,

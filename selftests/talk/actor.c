@@ -363,7 +363,9 @@ static void on_accel(struct queue *q, const struct talk_accel_get *g)
 	static const vine_accel_type_e types[] = { CPU, GPU, FPGA };
 	struct talk_accel a = {
 		.head = { .op = TALK_ACCEL, .a = types[g->head.tag % 3], .tag = g->head.tag },
-		.id = g->head.tag, .pci = g->head.tag == 1 ? 1ULL << 63 | 0x12 << 16 | 0x345 : 0,
+		.id = g->head.tag,
+		/* of the others it is none: without the highest bit */
+		.pci = g->head.tag == 1 ? 1ULL << 63 | 0x12 << 16 | 0x345 : g->head.tag,
 	};
 
 	if (g->head.tag >= actor->accels)
@@ -384,7 +386,8 @@ static void on_accel_op(struct queue *q, const struct talk_accel_op *o)
 	if ((o->id >= actor->accels && o->id != holder) || o->reserved)
 		violation("an id of no accelerator");
 	if (o->head.op == TALK_STAT) {
-		s.head.a = o->id == holder && holder ? accel_busy : accel_idle;
+		s.head.a = actor->broken ? accel_failed :
+			   o->id == holder && holder ? accel_busy : accel_idle;
 		send_message(q, &s, sizeof(s));
 		return;
 	}

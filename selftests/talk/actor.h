@@ -39,6 +39,7 @@ struct actor {
 	enum actor_trick trick;
 	int trick_at;			/* which message that it sends, counted from 0 */
 	unsigned int slow_ms;		/* it takes so long to say what an accelerator is */
+	bool broken;			/* its accelerators are accel_failed, with statistics */
 	bool no_register;		/* other bytes are registered already, for all names */
 
 	atomic_bool deaf;		/* pulls nothing */

@@ -164,14 +164,33 @@ static void accelerators(void)
 	       !strcmp(loc.pci, "0012:03:08.5"));
 	loc = vine_accel_location(accels[0]);
 	EXPECT(!*loc.pci && loc.incarnation == 1);
+	EXPECT(!*vine_accel_location(accels[2]).pci);	/* not 0, but none all the same */
 	EXPECT(vine_accel_type(accels[1]) == GPU);
 	EXPECT(vine_accel_stat(accels[1], &stats) == accel_idle);
 	EXPECT(stats.queued == 1 && stats.running == 2 && stats.done == 3 && stats.failed == 4 &&
 	       stats.busy_ns == 5);
+	actor.broken = true;
+	EXPECT(vine_accel_stat(accels[1], &stats) == accel_failed);
+	EXPECT(!stats.queued && !stats.running && !stats.done && !stats.failed && !stats.busy_ns);
 	EXPECT(vine_accel_list(CPU, NULL) == 2 && vine_accel_list(GPU_SOFT, NULL) == 0);
 	EXPECT(vine_accel_list(FPGA, &again) == 1 && again[0] == accels[2]);
 	free(again);
 	EXPECT(actor.accepted == 1);	/* one control queue */
+	end();
+}
+
+/* Whoever writes the shared table writes to no terminal. */
+static void strange_name(void)
+{
+	memset(&actor, 0, sizeof(actor));
+	actor.name = "a\x1b[2J\x9b\x7f~";
+	actor.accels = 1;
+	actor.trick_at = -1;
+	actor_start(&actor);
+	vine_talk_backend("device");
+	vine_talk_init();
+	CHECK(vine_accel_list(ANY, &accels) == 1);
+	EXPECT(!strcmp(vine_accel_location(accels[0]).appliance, "a?[2J??~"));
 	end();
 }
 
@@ -1489,6 +1508,7 @@ static void no_appliance(void)
 
 static const struct tap_test tests[] = {
 	{ "accelerators: where they are, what they do, the same handle each time", accelerators },
+	{ "an appliance's name has no control characters", strange_name },
 	{ "a task of 0 to 64 buffers, with and without arguments", buffers },
 	{ "eight threads, a queue each: every task once, every result right", threads },
 	{ "signals lose and double nothing", signals },
