@@ -101,7 +101,8 @@ const struct vine_plugin vine_plugin;
 
 /*
  * Uploaded code is a shared object as well, sent as the bytes of a procedure. It exports
- * a handler under this name.
+ * a handler under this name. Other than other procedures it is not global by its name: only
+ * clients of the machine that uploaded it find it.
  */
 #define VINE_UPLOAD_SYMBOL	"vine_procedure"
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * procedure.c - the procedures that clients know: global by name and type
+ * procedure.c - the procedures that clients know: global by name and type, but for uploaded
+ *               code, which is its machine's alone
  *
  * The bytes are copied from the client's memory into a file of our own, by write(2) from a
  * mapping: when the memory goes away under us that is an error of write(2), and not a
@@ -30,15 +31,20 @@ static bool type_is_here(const struct vine_serve *s, vine_accel_type_e type)
 	return false;
 }
 
+enum kind { REGISTERED, CODE, BY_ITSELF };
+
+/* @peer: whose, when it is code. */
 static struct procedure *find(struct vine_serve *s, vine_accel_type_e type, const char *name,
-			      bool by_itself)
+			      enum kind kind, unsigned int peer)
 {
 	struct list *item, *next;
 
 	list_each(item, next, &s->procedures) {
 		struct procedure *p = container_of(item, struct procedure, link);
 
-		if (p->type == type && p->by_itself == by_itself && !strcmp(p->name, name))
+		if (p->type == type && p->by_itself == (kind == BY_ITSELF) &&
+		    p->code == (kind == CODE) && (!p->code || p->peer == peer) &&
+		    !strcmp(p->name, name))
 			return p;
 	}
 	return NULL;
@@ -46,12 +52,12 @@ static struct procedure *find(struct vine_serve *s, vine_accel_type_e type, cons
 
 /* Takes over @fd. The session's reference is the first one. */
 static int make(struct vine_serve *s, struct session *session, vine_accel_type_e type,
-		const char *name, int fd, uint64_t size, struct procedure **made)
+		const char *name, enum kind kind, int fd, uint64_t size, struct procedure **made)
 {
 	struct procedure *p = calloc(1, sizeof(*p));
-	char magic[4];
 
-	if (!p || s->next_procedure == UINT32_MAX) {
+	if (!p || s->next_procedure == UINT32_MAX ||
+	    size > BYTES_ALL * s->bytes_max - s->procedure_bytes) {
 		free(p);
 		if (fd >= 0)
 			close(fd);
@@ -61,8 +67,9 @@ static int make(struct vine_serve *s, struct session *session, vine_accel_type_e
 	strcpy(p->name, name);
 	if (memory_init(s, &p->bytes, fd, size, true))
 		goto free;
-	p->code = fd >= 0 && pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
-		!memcmp(magic, "\177ELF", sizeof(magic));
+	p->by_itself = kind == BY_ITSELF;
+	p->code = kind == CODE;
+	p->peer = session->peer;
 	p->id = s->next_procedure++;
 	if (!session_know(s, session, p))
 		goto forget;
@@ -119,6 +126,14 @@ close:
 	return -1;
 }
 
+static bool is_code(int fd)
+{
+	char magic[4];
+
+	return pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
+		!memcmp(magic, "\177ELF", sizeof(magic));
+}
+
 /* Two of our own copies. */
 static bool same(int a, int b, uint64_t size)
 {
@@ -138,29 +153,28 @@ int procedures_register(struct vine_serve *s, struct session *session, vine_acce
 			const char *name, const struct region *region, uint64_t offset,
 			uint64_t size, struct procedure **found)
 {
+	enum kind kind = REGISTERED;
 	struct procedure *p;
-	bool is_same = true;
+	bool is_same;
 	int fd = -1;
 
 	if (!type_is_here(s, type))
 		return PROC_NO_ACCELERATOR;
-	p = find(s, type, name, false);
-	if (p && p->bytes.bytes != size)
-		return PROC_NO;
-	if (size > s->bytes_max ||
-	    (!p && size > BYTES_ALL * s->bytes_max - s->procedure_bytes))
+	if (size > s->bytes_max)
 		return PROC_SHORT;
 	if (size) {
 		fd = copy(region, offset, size);
 		if (fd < 0)
 			return PROC_SHORT;
+		if (is_code(fd))
+			kind = CODE;
 	}
+	p = find(s, type, name, kind, session->peer);
 	if (!p)
-		return make(s, session, type, name, fd, size, found);
-	if (size) {
-		is_same = same(fd, p->bytes.fd, size);
+		return make(s, session, type, name, kind, fd, size, found);
+	is_same = p->bytes.bytes == size && (!size || same(fd, p->bytes.fd, size));
+	if (size)
 		close(fd);
-	}
 	if (!is_same)
 		return PROC_NO;
 	*found = p;
@@ -171,21 +185,18 @@ int procedures_get(struct vine_serve *s, struct session *session, vine_accel_typ
 		   const char *name, struct procedure **found)
 {
 	struct procedure *p;
-	int err;
 
 	if (!type_is_here(s, type))
 		return PROC_NO_ACCELERATOR;
-	p = find(s, type, name, false);
+	p = find(s, type, name, CODE, session->peer);
+	if (!p)
+		p = find(s, type, name, REGISTERED, 0);
 	if (!p && !plugins_named(&s->plugins, type, name))
 		return PROC_NO;
 	if (!p)
-		p = find(s, type, name, true);
-	if (!p) {
-		err = make(s, session, type, name, -1, 0, found);
-		if (!err)
-			(*found)->by_itself = true;
-		return err;
-	}
+		p = find(s, type, name, BY_ITSELF, 0);
+	if (!p)
+		return make(s, session, type, name, BY_ITSELF, -1, 0, found);
 	*found = p;
 	return session_know(s, session, p) ? PROC_OK : PROC_SHORT;
 }

@@ -77,8 +77,9 @@ struct region {
 /* ---- procedures ---- */
 
 /*
- * Counted: sessions that know it, and tasks. One of its name and type is registered; by_itself
- * is another one, which has no bytes and that a plugin's handler made findable.
+ * Counted: sessions that know it, and tasks. One of its name and type is registered; one more
+ * by each machine when it is code, which no other machine's sessions find; by_itself is
+ * another one, which has no bytes and that a plugin's handler made findable.
  */
 struct procedure {
 	struct list link;
@@ -87,6 +88,7 @@ struct procedure {
 	vine_accel_type_e type;
 	bool by_itself;
 	bool code;		/* its bytes are a shared object */
+	unsigned int peer;	/* that registered it first */
 	struct memory bytes;
 	char name[TALK_NAME + 1];
 };

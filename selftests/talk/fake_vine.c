@@ -7,8 +7,8 @@
  *
  *   a service   listens at the abstract address "vine/DEVICE/TYPE/NAME", all but NAME in
  *               hexadecimal; /proc/net/unix lists them, and its inode is the service's id
- *   a client    binds its socket to "vine-DEPTH-N" before it connects: so accept knows
- *               the depth at once
+ *   a client    binds its socket to "vine-DEPTH-MACHINE-N" before it connects: so accept
+ *               knows the depth, and whose it is, at once
  *   a queue     carries packets of 4 bytes, a kind, and the message's data; the server's
  *               first one says that it has accepted
  *   a region    has the id PID << 42 | DESCRIPTOR << 28 | the last 28 bits of its inode's
@@ -53,6 +53,7 @@ struct found {
 };
 
 atomic_int fake_vine_error;
+atomic_uint fake_vine_machine;
 
 static uint64_t device_id(int device)
 {
@@ -262,7 +263,7 @@ int vine_accept(int listener, unsigned int flags, uint64_t deadline, struct vine
 	struct sockaddr_un client = { };
 	socklen_t length = sizeof(client);
 	uint32_t kind = ACCEPTED;
-	unsigned int depth = 0;
+	unsigned int depth = 0, peer = 0;
 	int fd, err;
 
 	if (fake_vine_error)
@@ -274,13 +275,14 @@ int vine_accept(int listener, unsigned int flags, uint64_t deadline, struct vine
 		     SOCK_CLOEXEC | (flags & VINE_NONBLOCK ? SOCK_NONBLOCK : 0));
 	if (fd < 0)
 		return -errno;
-	sscanf(client.sun_path + 1, "vine-%u-", &depth);
+	sscanf(client.sun_path + 1, "vine-%u-%u-", &depth, &peer);
 	set_depth(fd, depth);
 	/* may fail when the client has gone already: the first transfer says so */
 	send(fd, &kind, sizeof(kind), MSG_NOSIGNAL);
 	if (out)
 		*out = (struct vine_accept){
-			.size = sizeof(*out), .fd = fd, .depth = depth, .incarnation = 1,
+			.size = sizeof(*out), .fd = fd, .peer = peer, .depth = depth,
+			.incarnation = 1,
 		};
 	return fd;
 }
@@ -308,7 +310,8 @@ static int connect_to(const struct found *found, unsigned int depth, unsigned in
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	snprintf(text, sizeof(text), "vine-%u-%d-%u", depth, getpid(), count++);
+	snprintf(text, sizeof(text), "vine-%u-%u-%d-%u", depth, fake_vine_machine, getpid(),
+		 count++);
 	length = set_address(&own, text);
 	set_depth(fd, depth);
 	err = -ENOENT;

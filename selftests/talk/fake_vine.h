@@ -29,4 +29,7 @@
  */
 extern atomic_int fake_vine_error;
 
+/* What connections of this process are accepted as: their peer. */
+extern atomic_uint fake_vine_machine;
+
 #endif /* FAKE_VINE_H */

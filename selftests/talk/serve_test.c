@@ -15,11 +15,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fake_vine.h"
 #include "peer.h"
 #include "tap.h"
 #include "uploaded.h"
 
 #define BYTES	(1 << 16)
+
+/* Without fake_vine.c there is a device. */
+#pragma weak fake_vine_machine
 
 static const struct vine_serve_options plain = { .size = sizeof(plain) };
 
@@ -871,6 +875,34 @@ static void test_code(void)
 	CHECK(appliance_stop(pid) == 0);
 }
 
+/* Two clients of one machine, and one of another. */
+static void test_whose_code(void)
+{
+	static const char one[] = "\177ELF one", two[] = "\177ELF two";
+	pid_t pid = appliance_start(&plain);
+	struct peer p, q, other;
+	uint32_t mine, others;
+	int status;
+
+	CHECK(peer_open(&p, BYTES) && peer_open(&q, BYTES));
+	fake_vine_machine = 1;
+	CHECK(peer_open(&other, BYTES));
+	fake_vine_machine = 0;
+	mine = peer_register(&p, ANY, "mine", one, sizeof(one), NULL);
+	CHECK(mine && peer_get(&q, ANY, "mine", NULL) == mine);
+	CHECK(!peer_register(&q, ANY, "mine", two, sizeof(two), &status) && status == 1);
+	CHECK(!peer_get(&other, ANY, "mine", &status) && status == 1);
+	others = peer_register(&other, ANY, "mine", two, sizeof(two), NULL);
+	CHECK(others && others != mine && peer_get(&other, ANY, "mine", NULL) == others);
+	/* nor does what is everybody's get in its way */
+	CHECK(peer_register(&other, ANY, "mine", "text", 4, NULL));
+	CHECK(peer_get(&p, ANY, "mine", NULL) == mine);
+	peer_close(&p);
+	peer_close(&q);
+	peer_close(&other);
+	CHECK(appliance_stop(pid) == 0);
+}
+
 /* ---- the machine ---- */
 
 static void test_rejoins(void)
@@ -1053,11 +1085,12 @@ static const struct tap_test tests[] = {
 	{ "without the process that workers are forked from it ends", test_forker_dies },
 	/* the last ones need a fake device */
 	{ "memory that is away is an error, no signal", test_memory_away },
+	{ "uploaded code is found by its own machine's sessions alone", test_whose_code },
 	{ "a machine that was taken for dead offers its service anew", test_rejoins },
 	{ "without its device the appliance ends with the reason", test_device_gone },
 };
 
-#define FAKE_ONLY	3
+#define FAKE_ONLY	4
 
 int main(void)
 {
