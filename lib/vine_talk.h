@@ -11,9 +11,10 @@
  * a second), and the call gives its result for failure. The library owns what they stand
  * for until it is freed, put or released.
  *
- * Threads: every call may be made by any thread at any time. Only vine_talk_init(),
- * vine_talk_exit(), vine_accel_list() and vine_accel_stat(), vine_accel_acquire(),
- * vine_proc_register(), vine_proc_get(), vine_task_issue() and vine_task_wait() may block.
+ * Threads: every call may be made by any thread at any time. These may block: vine_talk_*(),
+ * vine_accel_list(), _stat(), _acquire() and _release(), vine_proc_*(), vine_data_alloc(),
+ * vine_task_issue() and vine_task_wait(). A thread must not be cancelled (pthread_cancel())
+ * inside a call: what it has locked would stay so. No call may be made by a signal handler.
  *
  * fork(): the child has no VineTalk: handles of its parent are stale there, and it may
  * call vine_talk_init() for a new start. exec() closes everything.
@@ -96,7 +97,9 @@ typedef enum vine_task_reason {
 	vine_reason_no_accelerator,	/* it is gone, or held by another client */
 	vine_reason_no_memory,		/* the appliance ran short of something */
 	vine_reason_bad_data,		/* the appliance cannot reach one of the buffers */
-	vine_reason_lost,		/* the appliance, or its machine, died */
+	vine_reason_lost,		/* the appliance, or its machine, died or is not reached:
+					 * the handler may still write to the outputs, so free
+					 * them, and take new ones for the next task */
 	VINE_TASK_REASONS
 } vine_task_reason_e;
 
@@ -211,8 +214,8 @@ size_t vine_data_size(vine_data *data);
 void *vine_data_deref(vine_data *data);
 
 /*
- * Says that what the application wrote is complete. A task may be issued without; the
- * outputs of a task become ready when it completes.
+ * For the application to say that what it wrote is complete. No back end needs to know: that
+ * a task is issued says it as well.
  */
 void vine_data_mark_ready(vine_data *data);
 

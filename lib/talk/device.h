@@ -10,10 +10,13 @@
  *   clock.c       the appliance's time in ours
  *   descriptor.c  descriptors, so that a forked child can close them
  *
- * Locks, in the order in which they are taken: that of the procedures, of one procedure, of
- * the search for appliances, of one appliance's requests, of the list of connections, of one
- * connection; then those of the heap, of a clock, of the descriptors, under which no other is
- * taken. None of the first four is held when a task is done, and none of the others.
+ * Locks, in the order in which they are taken: that of the procedures; of one procedure, or
+ * of the search for appliances; heap.c's of who makes a region; of one appliance's requests;
+ * of the list of connections; of one connection; then the heap's, of a clock, of the
+ * descriptors, under which no other is taken.
+ *
+ * A task is done, which frees its buffers and perhaps its procedure, while nothing from the
+ * requests on is held; the locks before may be, so what is freed then takes none of those.
  */
 #ifndef TALK_DEVICE_H
 #define TALK_DEVICE_H

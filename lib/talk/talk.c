@@ -54,7 +54,7 @@ void talk_warn(const char *format, ...)
 {
 	static _Atomic(uint64_t) recent;	/* second << 8 | warnings in it */
 	uint64_t now = talk_now() / 1000000000 << 8, old, new;
-	char line[5000] = "vine: ";		/* two paths fit */
+	char line[5000] = "vine: ";		/* a path fits; the rest is cut off */
 	size_t length = strlen(line);
 	va_list args;
 
@@ -281,7 +281,7 @@ static bool enter_or_open(const char *call)
 		pthread_mutex_lock(&life);
 		wait_while_closing();
 		if (atomic_load(&state) == CLOSED) {
-			talk_warn("%s() without vine_talk_init(), which is done now", call);
+			talk_warn("%s() without vine_talk_init(), which is tried now", call);
 			open_backend();
 		}
 		pthread_mutex_unlock(&life);
@@ -606,13 +606,13 @@ static void *data_deref(vine_data *value)
 	return address;
 }
 
+/* Only looks whether it is a buffer. */
 static void data_mark_ready(vine_data *value)
 {
 	struct talk_data_obj *data = begin(HANDLE_DATA, value, "vine_data_mark_ready");
 
 	if (!data)
 		return;
-	atomic_store(&data->ready, true);
 	end(&data->h);
 }
 
@@ -780,14 +780,11 @@ static void drop_references(struct talk_task_obj *task)
 void talk_task_done(struct talk_task_obj *task, vine_task_reason_e reason, int detail)
 {
 	vine_task_state_e end = reason == vine_reason_none ? task_completed : task_failed;
-	unsigned int i;
 
 	task->stats.reason = reason;
 	task->stats.detail = detail;
 	if (TRACE_ON())
 		trace_task_done(task);
-	for (i = 0; end == task_completed && i < task->out_count; i++)
-		atomic_store(&outputs_of(task)[i]->ready, true);
 	unclaim_buffers(task);
 	drop_references(task);
 	atomic_store_explicit(&task->state, end, memory_order_release);

@@ -75,7 +75,6 @@ struct talk_data_obj {
 	struct handle h;
 	vine_data_alloc_place_e place;
 	size_t size;
-	atomic_bool ready;
 	struct talk_task_obj *writer;
 	/* back end: */
 	void *address;			/* in this process */
@@ -164,8 +163,8 @@ extern const struct talk_backend talk_device, talk_local, talk_null;
 
 /*
  * @reason: vine_reason_none: completed. @stats of the task must be filled in before
- * (start_ns, end_ns, error_ns). Outputs become ready, references are dropped: so it may call
- * data_free, task_free and @destroy, and is to be called with no lock held that these take.
+ * (start_ns, end_ns, error_ns). References are dropped: so it may call data_free, task_free
+ * and @destroy, and is to be called with no lock held that these take.
  */
 void talk_task_done(struct talk_task_obj *task, vine_task_reason_e reason, int detail);
 

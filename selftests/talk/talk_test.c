@@ -73,7 +73,7 @@ ON_EACH(calls_without_init)
 	subject_begin(backend, "");
 	subject_end();
 	EXPECT(vine_accel_list(ANY, NULL) == 4);
-	EXPECT(opens("vine_accel_list() without vine_talk_init(), which is done now\n"));
+	EXPECT(opens("vine_accel_list() without vine_talk_init(), which is tried now\n"));
 	EXPECT(vine_proc_register(ANY, "noop", NULL, 0));
 	EXPECT(opens("vine_proc_register() without vine_talk_init()"));
 	EXPECT(!vine_proc_get(ANY, "nobody's"));
