@@ -393,6 +393,7 @@ static void wait_until_stuck(void)
 static void *let_go(void *arg)
 {
 	wait_until_stuck();
+	EXPECT(actor.tasks <= 1 + 512);		/* one before; and what may be in flight */
 	if (arg)
 		actor.trick_at = actor.sent;	/* dies at the next message */
 	actor.deaf = false;
@@ -838,10 +839,12 @@ static void tried_again(void)
 	actor_start(&actor);
 	vine_talk_backend("device");
 	vine_talk_init();
+	EXPECT(vine_accel_list(ANY, NULL) == 0 && actor.accepted == 1);
+	EXPECT(vine_accel_list(ANY, NULL) == 0 && actor.accepted == 1);
+	vine_talk_exit();
+	vine_talk_init();
 	device_patience_ms = 100;
-	EXPECT(vine_accel_list(ANY, NULL) == 0 && actor.accepted == 1);
-	EXPECT(vine_accel_list(ANY, NULL) == 0 && actor.accepted == 1);
-	EXPECT(EVENTUALLY(vine_accel_list(ANY, NULL) == 0 && actor.accepted == 3));
+	EXPECT(EVENTUALLY(vine_accel_list(ANY, NULL) == 0 && actor.accepted >= 4));
 	actor.accels = 4;
 	EXPECT(EVENTUALLY((accel_count = vine_accel_list(ANY, NULL)) == 4));
 	device_patience_ms = 10000;
