@@ -167,6 +167,7 @@ static bool job_wait(struct job *j, unsigned int i)
 	end = vine_task_wait(j->task);
 	EXPECT(vine_task_stat(j->task, &stats) == end && end != task_issued);
 	EXPECT((end == task_failed) == (stats.reason != vine_reason_none));
+	EXPECT(stats.reason != vine_reason_no_memory);	/* the actor has enough; we have no task */
 	if (end == task_completed)
 		EXPECT(out[0] == i + 1 && out[j->size - 1] == i + 1);
 	vine_task_free(j->task);
