@@ -114,7 +114,8 @@ struct vine_serve;
  * @name: of the service, 1 to 31 bytes; NULL: "vinetalk"
  * @time_limit_ms: of a task; 0: none
  * @allow_code: run uploaded shared objects, each client's in a process of its own
- * @code_user: the user that they run as, when the appliance runs as root; NULL: "nobody"
+ * @code_user: the user that they run as, when the appliance runs as root; NULL: "nobody". When
+ *             it does not, they have all of the appliance's own rights, and this must be NULL
  * @bytes_max: of a procedure; 0: 16 MiB
  * @once: vine_serve_run() returns when there were clients and the last one has gone
  * @log: called with one line (no newline) for what an administrator wants to know, at most

@@ -67,7 +67,8 @@ static _Noreturn void forker(const struct vine_serve *s, int socket, pid_t paren
 
 	/* a session of its own: what runs in workers has no business with our terminal */
 	setsid();
-	work_begin(socket);
+	if (work_begin(socket))
+		_exit(WORK_UNFIT);
 	prctl(PR_SET_NAME, "vine-forker");
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
 		_exit(0);

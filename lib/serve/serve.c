@@ -109,6 +109,9 @@ static int copy_options(struct vine_serve *s, const struct vine_serve_options *o
 	s->once = o.once;
 	s->bytes_max = o.bytes_max ? o.bytes_max : BYTES_MAX;
 	s->log = o.log;
+	if (o.code_user && geteuid())
+		return fail(error, "uploaded code can run as the user %.100s only when root starts "
+			    "the appliance", o.code_user);
 	if (!s->allow_code || geteuid())
 		return 0;
 	user = getpwnam(o.code_user ? o.code_user : "nobody");

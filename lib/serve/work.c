@@ -290,22 +290,24 @@ static int confine(const struct work_self *self)
 	    (setgroups(0, NULL) || setresgid(self->gid, self->gid, self->gid) ||
 	     setresuid(self->uid, self->uid, self->uid)))
 		return -1;
-	return limit(RLIMIT_NPROC, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? -1 : 0;
+	/* nobody debugs it, not even another of its kind; and no loader of its is told how to load */
+	return limit(RLIMIT_NPROC, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	       prctl(PR_SET_DUMPABLE, 0) || clearenv() ? -1 : 0;
 }
 
-void work_begin(int socket)
+int work_begin(int socket)
 {
 	setpgid(0, 0);
 	reset_signals();
-	if (socket > 3)
-		close_range(3, socket - 1, 0);
-	close_range(socket + 1, ~0U, 0);
+	return (socket > 3 && close_range(3, socket - 1, 0)) ||
+	       close_range(socket + 1, ~0U, 0) ? -1 : 0;
 }
 
 _Noreturn void work(const struct work_self *self)
 {
 	page = sysconf(_SC_PAGESIZE);
-	work_begin(self->socket);
+	if (work_begin(self->socket))
+		_exit(WORK_UNFIT);
 	prctl(PR_SET_NAME, self->code ? "vine-code" : "vine-worker");
 	/* the last step: a change of user takes it back */
 	if ((self->code && confine(self)) || prctl(PR_SET_PDEATHSIG, SIGKILL) ||

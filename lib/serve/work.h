@@ -83,8 +83,11 @@ struct work_self {
 	size_t bytes_max;
 };
 
-/* A forked process becomes one of its own: nothing stays open but 0 to 2 and @socket. */
-void work_begin(int socket);
+/*
+ * A forked process becomes one of its own: nothing stays open but 0 to 2 and @socket. 0, or -1:
+ * something may have stayed open.
+ */
+int work_begin(int socket);
 
 /* The rest of a worker's life. */
 _Noreturn void work(const struct work_self *self);

@@ -60,6 +60,8 @@ static void test_options(void)
 	if (!geteuid()) {
 		CHECK(refused(&user, "there is none"));
 		CHECK(refused(&root, "it is root"));
+	} else {
+		CHECK(refused(&user, "only when root starts"));
 	}
 	serve = vine_serve_new(&smaller, error);
 	CHECK(serve);
