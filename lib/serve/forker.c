@@ -8,7 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <sched.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -59,6 +59,22 @@ static int receive_order(int socket, uint32_t *number)
 	return fd;
 }
 
+/*
+ * fork(), but that the child is the appliance's. The C library keeps a thread's number where
+ * the kernel is told to write the child's.
+ */
+static pid_t fork_sibling(void)
+{
+	struct clone_args args = {
+		.flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID,
+	};
+	int *tid = NULL;
+
+	prctl(PR_GET_TID_ADDRESS, &tid);	/* a kernel may lack it: NULL is written nowhere */
+	args.child_tid = (uintptr_t)tid;
+	return syscall(SYS_clone3, &args, sizeof(args));
+}
+
 static _Noreturn void forker(const struct vine_serve *s, int socket, pid_t parent)
 {
 	uint32_t number;
@@ -73,8 +89,7 @@ static _Noreturn void forker(const struct vine_serve *s, int socket, pid_t paren
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
 		_exit(0);
 	while ((fd = receive_order(socket, &number)) >= 0) {
-		/* fork() knows no CLONE_PARENT */
-		answer = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL);
+		answer = fork_sibling();
 		if (answer == 0)
 			become_worker(s, number, fd, parent);
 		if (answer < 0)

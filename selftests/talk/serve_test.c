@@ -855,7 +855,7 @@ static void test_code(void)
 		CHECK(facts[i].uid && (geteuid() == 0) == (facts[i].uid != geteuid()));
 		/* input, output and errors, its socket, its code; and maps that it looks into */
 		CHECK(!facts[i].forks && facts[i].fds <= 6);
-		CHECK(facts[i].sees == 0);
+		CHECK(facts[i].own_clock && facts[i].sees == 0);
 	}
 	/* each in a process of its own, which stays the same as long as nobody needs the place */
 	CHECK(mine[0] == mine[1] && facts[0].pid != facts[1].pid);

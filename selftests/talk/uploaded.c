@@ -3,11 +3,14 @@
  * uploaded.c - a procedure that a test uploads: it says who it is and what it can see, or
  *              crashes
  */
+#define _GNU_SOURCE
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <vine_serve.h>
@@ -31,6 +34,14 @@ static int can_fork(void)
 	if (pid == 0)
 		_exit(0);
 	return pid > 0;
+}
+
+static int has_clock(void)
+{
+	struct timespec t;
+	clockid_t clock;
+
+	return !pthread_getcpuclockid(pthread_self(), &clock) && !clock_gettime(clock, &t);
 }
 
 /* Whether the inverse of @secret is anywhere in this process's memory. */
@@ -69,7 +80,7 @@ int vine_procedure(const struct vine_call *call)
 		__builtin_trap();
 	facts = (struct uploaded_facts){
 		.uid = getuid(), .pid = getpid(), .fds = count_fds(), .forks = can_fork(),
-		.sees = sees(order->secret),
+		.own_clock = has_clock(), .sees = sees(order->secret),
 	};
 	memcpy(call->out[0].address, &facts, sizeof(facts));
 	return 0;
