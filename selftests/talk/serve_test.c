@@ -1024,6 +1024,7 @@ static void test_worker_dies_idle(void)
 	CHECK(peer_open(&p, BYTES));
 	add = peer_get(&p, ANY, "add", NULL);
 	noop = peer_get(&p, ANY, "noop", NULL);
+	CHECK(EVENTUALLY(each_child(pid, is_worker) == 5));	/* all have their name */
 	for (i = 0; i < 20; i++) {
 		CHECK(peer_works(&p, CPU0, add));
 		CHECK(each_child(pid, kill_worker));
