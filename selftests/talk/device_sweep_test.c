@@ -178,7 +178,7 @@ static bool job_wait(struct job *j, unsigned int i)
 static bool scenario(void)
 {
 	vine_accel **list = NULL, *held;
-	vine_proc *proc, *other;
+	vine_proc *proc, *other, *late;
 	struct job jobs[JOBS] = { };
 	vine_accel_state_e state;
 	bool worked = true;
@@ -196,6 +196,7 @@ static bool scenario(void)
 	}
 	proc = vine_proc_register(CPU, "p", "pppp", 4);
 	other = vine_proc_get(ANY, "other");
+	late = vine_proc_register(FPGA, "late", "llll", 4);	/* told with its first task */
 	for (i = 0; i < JOBS; i++) {
 		jobs[i].size = i == 5 ? 3 << 20 : 100;
 		jobs[i].data[0] = vine_data_alloc(jobs[i].size, Both);
@@ -204,8 +205,9 @@ static bool scenario(void)
 	held = n ? list[0] : NULL;
 	if (!held || !vine_accel_acquire(&held))
 		held = NULL;
-	for (i = 0; n && proc && other && i < JOBS; i++)
-		job_issue(&jobs[i], i, held && i % 2 ? held : list[0], i % 3 ? proc : other);
+	for (i = 0; n && proc && other && late && i < JOBS; i++)
+		job_issue(&jobs[i], i, held && i % 2 ? held : list[0],
+			  i == 4 ? late : i % 3 ? proc : other);
 	for (i = 0; i < JOBS; i++)
 		worked &= job_wait(&jobs[i], i);
 	worked &= held && vine_accel_release(&held);
@@ -217,6 +219,8 @@ static bool scenario(void)
 		EXPECT(vine_proc_put(proc));
 	if (other)
 		EXPECT(vine_proc_put(other));
+	if (late)
+		EXPECT(vine_proc_put(late));
 	free(list);
 	vine_talk_exit();
 	return worked;
