@@ -5,8 +5,9 @@
  *
  * A handler is a function that does the work of a procedure. It runs in a worker: a
  * process of its own, which the appliance forks per accelerator and starts again when the
- * handler crashes or overstays its time limit. So a handler can harm the task that it
- * works on, and nothing else. In the back end "local" the same handlers run in the
+ * handler crashes or overstays its time limit: other tasks go on. But a worker maps the
+ * regions of all clients that it has served, so a handler that writes where it should not can
+ * damage the data of any of them. In the back end "local" the same handlers run in the
  * application's own process.
  */
 #ifndef VINE_SERVE_H

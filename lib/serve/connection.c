@@ -260,7 +260,7 @@ static bool take_hello(struct vine_serve *s, struct connection *c, const union t
 	c->kind = CONNECTION_REFUSED;
 	if (h->version == TALK_VERSION) {
 		if (h->token[0] || h->token[1]) {
-			c->session = session_find(s, h->token);
+			c->session = session_find(s, c->peer, h->token);
 			c->kind = CONNECTION_TASKS;
 		} else {
 			c->session = session_new(s, c->peer, h->pid);

@@ -36,7 +36,6 @@
 #define BATCH		16	/* messages of one queue, in one round */
 #define TASKS_MAX	512	/* of one queue, until their answers are sent; also buffers: */
 #define BUFFERS_MAX	4096
-#define PROCEDURES_MAX	256	/* that one session knows */
 #define BYTES_SESSION	4	/* times bytes_max: of all procedures that one session knows */
 #define BYTES_ALL	16	/* times bytes_max: of all procedures */
 #define WORKERS_MAX	64	/* of one accelerator */
@@ -68,7 +67,7 @@ void memory_free(struct vine_serve *s, struct memory *m);
 
 /* A client's region. Counted: tables of connections, and tasks. */
 struct region {
-	struct list link;	/* in its session */
+	struct list link;	/* in its session, when it was imported */
 	unsigned int references;
 	uint64_t id;
 	struct memory memory;	/* fd -1: it could not be imported */
@@ -128,8 +127,8 @@ struct session {
 
 /* NULL: no memory. With a reference. */
 struct session *session_new(struct vine_serve *s, unsigned int peer, uint32_t pid);
-/* With a reference; NULL: no open session has that token. */
-struct session *session_find(struct vine_serve *s, const uint64_t token[2]);
+/* With a reference; NULL: no open session of that machine has that token. */
+struct session *session_find(struct vine_serve *s, unsigned int peer, const uint64_t token[2]);
 /* The control queue has gone. */
 void session_end(struct vine_serve *s, struct session *session);
 void session_put(struct vine_serve *s, struct session *session);

@@ -38,7 +38,7 @@ struct session *session_new(struct vine_serve *s, unsigned int peer, uint32_t pi
 	return session;
 }
 
-struct session *session_find(struct vine_serve *s, const uint64_t token[2])
+struct session *session_find(struct vine_serve *s, unsigned int peer, const uint64_t token[2])
 {
 	struct session *session;
 	struct list *item, *next;
@@ -46,7 +46,8 @@ struct session *session_find(struct vine_serve *s, const uint64_t token[2])
 	list_each(item, next, &s->sessions) {
 		session = container_of(item, struct session, link);
 		/* both at once: how long it takes says nothing about one of them */
-		if (!((session->token[0] ^ token[0]) | (session->token[1] ^ token[1]))) {
+		if (session->peer == peer &&
+		    !((session->token[0] ^ token[0]) | (session->token[1] ^ token[1]))) {
 			session->references++;
 			return session;
 		}
@@ -158,7 +159,7 @@ struct procedure *session_procedure(const struct session *session, uint32_t id)
 struct region *session_region(struct vine_serve *s, struct session *session, int queue,
 			      uint64_t id)
 {
-	struct list *item, *next;
+	struct list *item;
 	struct region *r;
 	struct memory m;
 	uint64_t bytes = 0;
@@ -169,9 +170,10 @@ struct region *session_region(struct vine_serve *s, struct session *session, int
 		serve_lost(s, fd);
 	if (memory_init(s, &m, fd, bytes, false))
 		return NULL;
-	list_each(item, next, &session->regions) {
+	for (item = session->regions.next; fd >= 0 && item != &session->regions;
+	     item = item->next) {
 		r = container_of(item, struct region, link);
-		if (r->id == id && r->memory.fd >= 0 && fd >= 0) {
+		if (r->id == id) {
 			memory_free(s, &m);
 			r->references++;
 			return r;
@@ -183,7 +185,9 @@ struct region *session_region(struct vine_serve *s, struct session *session, int
 		return NULL;
 	}
 	*r = (struct region){ .references = 1, .id = id, .memory = m };
-	list_add_tail(&session->regions, &r->link);
+	list_init(&r->link);
+	if (fd >= 0)	/* what could not be imported is nobody else's, and may be many */
+		list_add_tail(&session->regions, &r->link);
 	return r;
 }
 

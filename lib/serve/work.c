@@ -24,7 +24,8 @@
 
 #include "serve/work.h"
 
-#define CODE_FILES	64	/* descriptors that uploaded code may have */
+/* Descriptors that uploaded code may have: each that is loaded has one. */
+#define CODE_FILES	(PROCEDURES_MAX + TALK_BUFFERS + 16)
 
 struct slot {
 	char *address;		/* NULL: nothing */
@@ -79,7 +80,8 @@ static int map(const struct work_map *m, int fd)
 	if (room == MAP_FAILED)
 		return -1;
 	if (mmap(room + page, bytes, m->read_only ? PROT_READ : PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+		 /* kernels before 6.7 share what is sealed with nobody, to be read neither */
+		 (m->read_only ? MAP_PRIVATE : MAP_SHARED) | MAP_FIXED, fd, 0) == MAP_FAILED) {
 		munmap(room, bytes + 2 * page);
 		return -1;
 	}

@@ -18,6 +18,7 @@
 #include "talk/protocol.h"
 
 #define WORK_SLOTS	512
+#define PROCEDURES_MAX	256	/* that one session knows */
 #define WORK_WHY	100	/* bytes of a sentence, with its zero */
 
 /* Exit status of a worker that could not become what it has to be. */

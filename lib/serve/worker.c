@@ -181,6 +181,8 @@ void workers_expire(struct vine_serve *s, uint64_t now)
 		struct worker *w = s->workers[i];
 
 		if (w->deadline <= now)
+			receive(s, w);	/* it may have ended in time */
+		if (w->deadline <= now)
 			worker_kill(s, w, w->task ? vine_reason_timeout : vine_reason_none);
 		else if (w->deadline < s->next_deadline)
 			s->next_deadline = w->deadline;
@@ -402,6 +404,9 @@ static void receive(struct vine_serve *s, struct worker *w)
 		task->ended = d.ended;
 		report_done(s, task, &d);
 		scheduler_finish(s, task, d.reason, d.detail);
+		/* it ends by itself: a new one is wanted, as something has eaten up this one's */
+		if (d.reason == vine_reason_no_memory)
+			worker_kill(s, w, vine_reason_none);
 	}
 	/* not sooner: what @task used may be forgotten by now */
 	if (w->forgets && w->state == WORKER_IDLE)

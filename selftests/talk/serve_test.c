@@ -843,6 +843,7 @@ static void test_code(void)
 	struct peer p[2];
 	uint32_t mine[2];
 	unsigned int fds, i;
+	char name[24];
 	size_t size;
 	char *bytes = read_upload(&size);
 
@@ -864,6 +865,12 @@ static void test_code(void)
 	CHECK(peer_run(&p[1], CPU0, mine[1], 0, &done) && done.head.a == vine_reason_crashed);
 	CHECK(run_code(&p[0], GPU0, mine[0], &p[1], &again) && again.sees == 0);
 	CHECK(peer_works(&p[0], CPU0, peer_get(&p[0], ANY, "add", NULL)));
+	/* as many as a task has buffers, and more */
+	for (i = 0; i < 70; i++) {
+		sprintf(name, "mine %u", i);
+		CHECK(run_code(&p[0], CPU0, peer_register(&p[0], ANY, name, bytes, size, NULL),
+			       &p[1], &again));
+	}
 	/* what cannot be loaded */
 	CHECK(peer_run(&p[0], CPU0, peer_register(&p[0], ANY, "bad", "\177ELF...", 7, NULL), 0,
 		       &done) && done.head.a == vine_reason_no_procedure);
@@ -1038,6 +1045,31 @@ static void test_worker_dies_idle(void)
 	CHECK(appliance_stop(pid) == 0);
 }
 
+static unsigned int starve_worker(pid_t pid)
+{
+	const struct rlimit none = { 0, 0 };
+
+	return is_worker(pid) && !prlimit(pid, RLIMIT_AS, &none, NULL);
+}
+
+/* Its task says so, and the next one has a worker that has memory. */
+static void test_no_memory(void)
+{
+	pid_t pid = appliance_start(&plain);
+	struct talk_done done;
+	struct peer p;
+	uint32_t add;
+
+	CHECK(peer_open(&p, BYTES));
+	add = peer_get(&p, ANY, "add", NULL);
+	CHECK(EVENTUALLY(each_child(pid, is_worker) == 5));
+	CHECK(each_child(pid, starve_worker) == 5);
+	CHECK(peer_run(&p, CPU0, add, 0, &done) && done.head.a == vine_reason_no_memory);
+	CHECK(peer_works(&p, CPU0, add));
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
 static void test_forker_dies(void)
 {
 	pid_t pid = appliance_start(&plain);
@@ -1083,6 +1115,7 @@ static const struct tap_test tests[] = {
 	{ "once: it ends with its last client", test_once },
 	{ "connections wait while descriptors are short", test_no_descriptors },
 	{ "workers that die idle are replaced", test_worker_dies_idle },
+	{ "a worker that finds no memory is replaced", test_no_memory },
 	{ "without the process that workers are forked from it ends", test_forker_dies },
 	/* the last ones need a fake device */
 	{ "memory that is away is an error, no signal", test_memory_away },
