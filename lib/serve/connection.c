@@ -201,8 +201,8 @@ static unsigned int room(const struct connection *c)
 
 	if (c->answers || !tasks || c->buffers >= BUFFERS_MAX)
 		return 0;
-	/* copying a procedure takes its time: one REGISTER at a time */
-	if (c->kind == CONNECTION_CONTROL)
+	/* copying a procedure takes its time: one REGISTER at a time; it may become such a queue */
+	if (c->kind == CONNECTION_CONTROL || c->kind == CONNECTION_NEW)
 		return 2;
 	return tasks < BATCH ? tasks : BATCH;
 }
@@ -658,7 +658,8 @@ static void pull(struct vine_serve *s, struct connection *c)
 	uint64_t now;
 	int i, n;
 
-	if (!room(c))
+	/* epoll tells of it again, after others */
+	if (!room(c) || (c->kind == CONNECTION_CONTROL && s->copied >= COPY_ROUND))
 		return;
 	n = vine_pull(c->queue, msgs, room(c), 0, 0);
 	if (n == -EAGAIN || n == -EINTR || serve_lost(s, n))

@@ -162,6 +162,7 @@ int procedures_register(struct vine_serve *s, struct session *session, vine_acce
 		return PROC_NO_ACCELERATOR;
 	if (size > s->bytes_max)
 		return PROC_SHORT;
+	s->copied += size;
 	if (size) {
 		fd = copy(region, offset, size);
 		if (fd < 0)

@@ -420,6 +420,7 @@ static void end_round(struct vine_serve *s)
 	uint64_t now = serve_now();
 	unsigned int i;
 
+	s->copied = 0;
 	if (s->rejoin)
 		rejoin(s);
 	if (s->next_accept && now >= s->next_accept)

@@ -38,6 +38,7 @@
 #define BUFFERS_MAX	4096
 #define BYTES_SESSION	4	/* times bytes_max: of all procedures that one session knows */
 #define BYTES_ALL	16	/* times bytes_max: of all procedures */
+#define COPY_ROUND	(1U << 20)	/* bytes of procedures; after them no more in this round */
 #define WORKERS_MAX	64	/* of one accelerator */
 #define GRACE_MS	1000	/* for a task whose client has gone */
 #define TAG_HASH	64
@@ -351,6 +352,7 @@ struct vine_serve {
 	struct list connections, gone, dirty, sessions, procedures;
 	unsigned int connection_count;
 	uint64_t procedure_bytes;
+	uint64_t copied;		/* bytes of procedures, in this round */
 	uint32_t next_procedure, next_virtual;
 	uint64_t next_deadline;		/* no worker's is before; ns */
 	uint64_t next_accept;		/* not before; 0: now */
