@@ -50,6 +50,7 @@ int worker_start(struct vine_serve *s, struct worker *w)
 	w->pid = pid;
 	w->socket = pair[0];
 	w->state = WORKER_IDLE;
+	w->killed_for = vine_reason_none;
 	w->source.ready = worker_ready;
 	err = serve_watch(s, w->socket, EPOLLIN, &w->source);
 	if (err)
@@ -75,7 +76,6 @@ void worker_kill(struct vine_serve *s, struct worker *w, vine_task_reason_e why)
 	w->killed_for = why;
 	w->state = WORKER_ENDING;
 	w->deadline = VINE_FOREVER;
-	kill(-w->pid, SIGKILL);
 	kill(w->pid, SIGKILL);
 	stop_listening(s, w);
 }

@@ -109,8 +109,8 @@ static int desert(const struct vine_call *call)
 	return hang(call);
 }
 
-/* A child of its own, which goes on; its number comes out, after 4 bytes. */
-static int child(const struct vine_call *call)
+/* Both: a child of its own, which goes on; its number comes out, after 4 bytes. */
+static void make_child(const struct vine_call *call)
 {
 	pid_t pid = fork();
 
@@ -118,7 +118,18 @@ static int child(const struct vine_call *call)
 		for (;;)
 			pause();
 	memcpy((char *)call->out[0].address + 4, &pid, sizeof(pid));
+}
+
+static int child(const struct vine_call *call)
+{
+	make_child(call);
 	return hang(call);
+}
+
+static int orphan(const struct vine_call *call)
+{
+	make_child(call);
+	return crash(call);
 }
 
 /* Goes on until the first byte of its input is not zero: a client's. */
@@ -154,6 +165,7 @@ static const struct vine_procedure procedures[] = {
 	{ "forge", VINE_TYPES_ALL, forge, "sends the appliance a message" },
 	{ "desert", VINE_TYPES_ALL, desert, "closes all it has, and does not end" },
 	{ "child", VINE_TYPES_ALL, child, "forks, and does not end" },
+	{ "orphan", VINE_TYPES_ALL, orphan, "forks, and crashes" },
 	{ "wait", VINE_TYPES_ALL, wait_input, "until the first byte of its input is not 0" },
 	{ "nap", VINE_TYPES_ALL, nap, "takes 200 us" },
 	{ NULL, 0, NULL, NULL },

@@ -257,17 +257,39 @@ static void test_own_damage(void)
 static void test_children(void)
 {
 	const struct talk_ref ref[2] = { { 0, 64 }, { 4096, 64 } };
-	pid_t pid = appliance_start(&limited);
+	static const struct { const char *name; int reason; } by[] = {
+		{ "child", vine_reason_timeout }, { "orphan", vine_reason_crashed },
+	};
+	pid_t pid = appliance_start(&limited), child;
 	struct talk_done done;
 	struct peer p;
-	pid_t child;
+	int i;
 
 	CHECK(peer_open(&p, BYTES));
-	CHECK(peer_issue(&p, CPU0, peer_get(&p, ANY, "child", NULL), 0, 1, 1, ref));
-	CHECK(peer_done(&p, &done) && done.head.a == vine_reason_timeout);
-	memcpy(&child, p.base + 4096 + 4, sizeof(child));
-	CHECK(child > 0);
-	CHECK(EVENTUALLY(!process_state(child) || process_state(child) == 'Z'));
+	for (i = 0; i < 2; i++) {
+		CHECK(peer_issue(&p, CPU0, peer_get(&p, ANY, by[i].name, NULL), 0, 1, 1, ref));
+		CHECK(peer_done(&p, &done) && done.head.a == by[i].reason);
+		memcpy(&child, p.base + 4096 + 4, sizeof(child));
+		CHECK(child > 0);
+		CHECK(EVENTUALLY(!process_state(child) || process_state(child) == 'Z'));
+	}
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* Beyond a region there is nothing that could be written to. */
+static void test_guard(void)
+{
+	const struct talk_ref ref[2] = { { 0, 64 }, { BYTES - 64, 64 } };
+	pid_t pid = appliance_start(&plain);
+	struct talk_done done;
+	struct peer p;
+
+	CHECK(peer_open(&p, BYTES));
+	CHECK(p.bytes == BYTES);
+	CHECK(peer_issue(&p, CPU0, peer_get(&p, ANY, "past", NULL), 0, 1, 1, ref));
+	CHECK(peer_done(&p, &done) && done.head.a == vine_reason_crashed &&
+	      done.detail == SIGSEGV);
 	peer_close(&p);
 	CHECK(appliance_stop(pid) == 0);
 }
@@ -680,6 +702,25 @@ static void test_deaths(void)
 	CHECK(EVENTUALLY(count_fds(pid) == fds));
 	peer_close(&q);
 	CHECK(EVENTUALLY(quiet(pid, fds - 3)));
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* Nobody waits for it any more; and no time limit is needed. */
+static void test_dies_at_work(void)
+{
+	const struct talk_ref ref[2] = { { 0, 64 }, { 4096, 64 } };
+	pid_t pid = appliance_start(&plain);
+	unsigned int fds = count_fds(pid);
+	struct peer p, q;
+
+	CHECK(peer_open(&p, BYTES) && peer_open(&q, BYTES));
+	CHECK(peer_issue(&p, CPU0, peer_get(&p, ANY, "hang", NULL), 0, 1, 1, ref));
+	CHECK(EVENTUALLY(*(volatile uint8_t *)(p.base + 4096) == 'r'));
+	peer_close(&p);
+	CHECK(peer_works(&q, CPU0, peer_get(&q, ANY, "add", NULL)));
+	CHECK(appliance_said("its client has gone") == 1);
+	peer_close(&q);
+	CHECK(EVENTUALLY(quiet(pid, fds)));
 	CHECK(appliance_stop(pid) == 0);
 }
 
@@ -1096,6 +1137,7 @@ static const struct tap_test tests[] = {
 	{ "a redzone that the client has damaged is not held against the handler",
 	  test_own_damage },
 	{ "a handler's own processes end with it", test_children },
+	{ "a handler cannot write beyond a region", test_guard },
 	{ "procedures are global by name and type, and keep their bytes", test_procedures },
 	{ "references to procedures end by put and by death", test_references },
 	{ "a task in flight keeps procedure and region", test_in_flight },
@@ -1106,6 +1148,7 @@ static const struct tap_test tests[] = {
 	{ "a client that reads no answers stalls itself alone", test_does_not_read },
 	{ "64 clients on 4 accelerators get the same", test_fair },
 	{ "clients may die at any moment, and leave nothing", test_deaths },
+	{ "what runs for a client that has gone is ended", test_dies_at_work },
 	{ "a process with many queues has its region imported once", test_many_queues },
 	{ "workers forget regions, and map more of them than they keep", test_many_regions },
 	{ "other versions and unknown tokens are turned away", test_strangers },
