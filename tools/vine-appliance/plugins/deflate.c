@@ -14,6 +14,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <string.h>
 #include <zlib.h>
 
@@ -91,6 +92,17 @@ static int run_deflate(const struct vine_call *call)
 	return 0;
 }
 
+/* inflate() has stopped without an end: would more room help? */
+static bool wants_room(z_stream *z)
+{
+	Bytef more;
+
+	z->next_out = &more;
+	z->avail_out = 1;
+	inflate(z, Z_NO_FLUSH);
+	return !z->avail_out;
+}
+
 static int run_inflate(const struct vine_call *call)
 {
 	z_stream z = { .zalloc = NULL };
@@ -103,15 +115,16 @@ static int run_inflate(const struct vine_call *call)
 	if (inflateInit2(&z, GZIP_OR_ZLIB) != Z_OK)
 		return ENOMEM;
 	ret = run(inflate, Z_NO_FLUSH, &z, call, &written);
+	if (ret == Z_STREAM_END) {
+		tell(call, written);
+		ret = 0;
+	} else if (ret == Z_MEM_ERROR) {
+		ret = ENOMEM;
+	} else {
+		ret = ret == Z_BUF_ERROR && wants_room(&z) ? ENOSPC : EBADMSG;
+	}
 	inflateEnd(&z);
-	if (ret == Z_MEM_ERROR)
-		return ENOMEM;
-	if (ret == Z_BUF_ERROR)
-		return written == call->out[0].size ? ENOSPC : EBADMSG;
-	if (ret != Z_STREAM_END)
-		return EBADMSG;
-	tell(call, written);
-	return 0;
+	return ret;
 }
 
 static const struct vine_procedure procedures[] = {
