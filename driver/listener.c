@@ -75,7 +75,7 @@ static int vine_try_accept(struct vine_listener_file *lf, struct vine_queue_file
 	err = vine_control_enter(vdev, lf->session, &srcu);
 	if (err)
 		return err;
-	err = vine_accept(vdev->core, &lf->listener, &qf->queue);
+	err = vine_queue_accept(vdev->core, &lf->listener, &qf->queue);
 	if (!err)
 		vine_queue_publish(qf);
 	vine_control_exit(vdev, srcu);

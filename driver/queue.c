@@ -60,7 +60,7 @@ void vine_queue_free(struct vine_queue_file *qf)
 	vine_queue_unpublish(qf);
 	/* of an earlier session, or of a dead device: all was handed back then */
 	if (qf->session && vine_control_enter_release(vdev, qf->session, &srcu)) {
-		vine_close(&qf->queue);
+		vine_queue_close(&qf->queue);
 		vine_control_exit(vdev, srcu);
 	}
 	vine_maker_drop(&qf->maker);
@@ -194,7 +194,7 @@ static int vine_try_connect(struct vine_queue_file *qf, const struct vine_connec
 	if (!vine_find_service(vdev, c, &service))
 		err = -ENOENT;
 	else
-		err = vine_connect(vdev->core, &qf->queue, &service, c->depth);
+		err = vine_queue_connect(vdev->core, &qf->queue, &service, c->depth);
 	if (!err)
 		vine_queue_publish(qf);
 	vine_control_exit(vdev, srcu);
@@ -323,7 +323,7 @@ int vine_do_attach(struct file *file, void *arg, struct vine_new *new)
 	else if (err == -ECONNREFUSED || (!err && vine_queue_hung(&qf->queue)))
 		err = -EPIPE;
 	else	/* before it is accepted, too: the server finds it then */
-		err = vine_attach(&qf->queue, rf->id);
+		err = vine_queue_attach(&qf->queue, rf->id);
 	a->id = rf->id;
 	vine_control_exit(vdev, srcu);
 put:

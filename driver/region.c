@@ -197,7 +197,7 @@ int vine_do_import(struct file *file, void *arg, struct vine_new *new)
 	err = vine_control_enter(vdev, qf->session, &srcu);
 	if (err)
 		return err;
-	err = vine_import(&qf->queue, i->id);
+	err = vine_queue_import(&qf->queue, i->id);
 	if (!err)
 		vine_region_set(rf, vdev->session, i->id, false);
 	vine_control_exit(vdev, srcu);

@@ -363,14 +363,14 @@ struct vine_queue {
 };
 
 /**
- * vine_connect() - ask a service for a queue [control]
+ * vine_queue_connect() - ask a service for a queue [control]
  * @depth: cells of each ring, a power of two in VINE_MIN_DEPTH..VINE_MAX_DEPTH
  *
  * Return: 0: CONNECTING; -EINVAL: depth; -ECONNREFUSED: the service has gone;
  * -ENOSPC: no queue entry, region entry or chunk is free.
  */
-int vine_connect(struct vine_core *core, struct vine_queue *queue,
-		 const struct vine_service_seen *service, u32 depth);
+int vine_queue_connect(struct vine_core *core, struct vine_queue *queue,
+		       const struct vine_service_seen *service, u32 depth);
 
 /* Has it been accepted? 0, -EINPROGRESS, -ECONNREFUSED or -EIO. */
 int vine_connect_result(struct vine_queue *queue);
@@ -379,15 +379,15 @@ int vine_connect_result(struct vine_queue *queue);
 bool vine_connect_cancel(struct vine_queue *queue);
 
 /**
- * vine_accept() - take the next waiting connection [control]
+ * vine_queue_accept() - take the next waiting connection [control]
  *
  * Return: 0; -EAGAIN: nobody waits (any more).
  */
-int vine_accept(struct vine_core *core, struct vine_listener *listener,
-		struct vine_queue *queue);
+int vine_queue_accept(struct vine_core *core, struct vine_listener *listener,
+		      struct vine_queue *queue);
 
 /* Close our side. No call on @queue may be in flight or follow. [control] */
-void vine_close(struct vine_queue *queue);
+void vine_queue_close(struct vine_queue *queue);
 
 /* Has the other side closed, or is its peer not LIVE? Sticky. */
 bool vine_queue_hung(struct vine_queue *queue);
@@ -396,15 +396,15 @@ bool vine_queue_hung(struct vine_queue *queue);
 void vine_queue_notify(struct vine_queue *queue);
 
 /**
- * vine_attach() - let the server import one of our regions [control]
+ * vine_queue_attach() - let the server import one of our regions [control]
  *
  * Return: 0; -EINVAL: not our region, or not the client's side; -ENOSPC:
  * VINE_MAX_ATTACH regions are attached.
  */
-int vine_attach(struct vine_queue *queue, u64 id);
+int vine_queue_attach(struct vine_queue *queue, u64 id);
 
 /* Server: hold a region attached to this queue. As vine_region_import(). [control] */
-int vine_import(struct vine_queue *queue, u64 id);
+int vine_queue_import(struct vine_queue *queue, u64 id);
 
 /* Recycles what both sides have closed. [control] */
 void vine_queue_sweep(struct vine_core *core);

@@ -165,8 +165,8 @@ static bool vine_claim_queue(struct vine_core *c, struct vine_queue *q)
 	return false;
 }
 
-int vine_connect(struct vine_core *c, struct vine_queue *q,
-		 const struct vine_service_seen *service, u32 depth)
+int vine_queue_connect(struct vine_core *c, struct vine_queue *q,
+		       const struct vine_service_seen *service, u32 depth)
 {
 	struct vine_wire_service *s = vine_service(c, service->index);
 	struct vine_own_queue *own;
@@ -223,7 +223,7 @@ int vine_connect(struct vine_core *c, struct vine_queue *q,
 			q->service % 64);
 	return 0;
 lost:
-	vine_close(q);
+	vine_queue_close(q);
 	return -ECONNREFUSED;
 }
 
@@ -254,7 +254,7 @@ bool vine_connect_cancel(struct vine_queue *q)
 			  vine_client_ctl(q, VINE_QUEUE_CANCELLED)) == old;
 }
 
-int vine_attach(struct vine_queue *q, u64 id)
+int vine_queue_attach(struct vine_queue *q, u64 id)
 {
 	const struct vine_use *use = vine_region_use(q->core, id);
 	struct vine_wire_queue *e = vine_queue_entry(q->core, q->index);
@@ -350,7 +350,7 @@ refuse:
 	return -EAGAIN;
 }
 
-int vine_accept(struct vine_core *c, struct vine_listener *l, struct vine_queue *q)
+int vine_queue_accept(struct vine_core *c, struct vine_listener *l, struct vine_queue *q)
 {
 	u32 i, bit;
 
@@ -367,7 +367,7 @@ int vine_accept(struct vine_core *c, struct vine_listener *l, struct vine_queue 
 	return -EAGAIN;
 }
 
-int vine_import(struct vine_queue *q, u64 id)
+int vine_queue_import(struct vine_queue *q, u64 id)
 {
 	struct vine_wire_queue *e = vine_queue_entry(q->core, q->index);
 	struct vine_own_queue *own = vine_own_peer(q);
@@ -410,7 +410,7 @@ void vine_queue_notify(struct vine_queue *q)
 	vine_ready_mark(q->core, q->slot, leaf + q->index / 64, q->index % 64);
 }
 
-void vine_close(struct vine_queue *q)
+void vine_queue_close(struct vine_queue *q)
 {
 	struct vine_core *c = q->core;
 	struct vine_wire_queue *e = vine_queue_entry(c, q->index);

@@ -41,7 +41,7 @@ static void unlink_queue(struct actor *a, struct link *l)
 	for (i = 0; i < ARRAY_SIZE(l->imported); i++)
 		if (l->imported[i])
 			vine_region_put(&a->peer->core, l->imported[i]);
-	vine_close(&l->q);
+	vine_queue_close(&l->q);
 	memset(l, 0, sizeof(*l));
 }
 
@@ -104,7 +104,7 @@ static void connect(struct actor *a)
 		if (!vine_service_read(&a->peer->core, (at + i) % 32, &seen))
 			continue;
 		HONEST(a, sscanf(seen.name, "service %u of", &n) == 1 && n == seen.type);
-		err = vine_connect(&a->peer->core, &l->q, &seen, 2u << pick(a, 5));
+		err = vine_queue_connect(&a->peer->core, &l->q, &seen, 2u << pick(a, 5));
 		HONEST(a, !err || err == -ENOSPC || err == -ECONNREFUSED);
 		if (!err)
 			l->state = LINK_CONNECTING;
@@ -118,7 +118,7 @@ static void accept(struct actor *a)
 	struct link *l = free_link(a);
 
 	if (!l || !a->offering[i] ||
-	    vine_accept(&a->peer->core, &a->listener[i], &l->q))
+	    vine_queue_accept(&a->peer->core, &a->listener[i], &l->q))
 		return;
 	l->state = LINK_UP;
 	a->connections++;
@@ -199,7 +199,7 @@ static void import(struct actor *a, struct link *l)
 		l->imported[i] = 0;
 		return;
 	}
-	err = vine_import(&l->q, id);
+	err = vine_queue_import(&l->q, id);
 	HONEST(a, !err || err == -ENOENT);
 	if (err)
 		return;
@@ -252,7 +252,7 @@ static void queue_step(struct actor *a)
 		if (l->q.side == VINE_SIDE_SERVER)
 			import(a, l);
 		else if (a->region[0])
-			vine_attach(&l->q, a->region[pick(a, ACTOR_REGIONS)]);
+			vine_queue_attach(&l->q, a->region[pick(a, ACTOR_REGIONS)]);
 		break;
 	case 3: case 4: case 5: case 6:
 		push(a, l);

@@ -74,7 +74,7 @@ static void each_death(void (*before)(void), void (*op)(void), u64 least)
 
 			EXPECT(!err || err == -ECONNREFUSED);
 			EXPECT(vine_queue_hung(&bq));
-			vine_close(&bq);
+			vine_queue_close(&bq);
 		}
 		if (vine_region_use(&b->core, id) && !vine_region_use(&b->core, id)->own)
 			vine_region_put(&b->core, id);
@@ -157,7 +157,7 @@ static void b_offers(void)
 
 static void connect(void)
 {
-	vine_connect(&d->core, &dq, &seen, 4);
+	vine_queue_connect(&d->core, &dq, &seen, 4);
 }
 
 static void d_offers(void)
@@ -169,13 +169,13 @@ static void d_offers(void)
 static void b_waits(void)
 {
 	d_offers();
-	EXPECT(!vine_connect(&b->core, &bq, &seen, 4));
+	EXPECT(!vine_queue_connect(&b->core, &bq, &seen, 4));
 	b_up = true;
 }
 
 static void accept(void)
 {
-	vine_accept(&d->core, &l, &dq);
+	vine_queue_accept(&d->core, &l, &dq);
 }
 
 static void withdraw(void)
@@ -202,20 +202,20 @@ static void d_server(void)
 
 static void close_d(void)
 {
-	vine_close(&dq);
+	vine_queue_close(&dq);
 }
 
 static void b_closed_client(void)
 {
 	d_server();
-	vine_close(&bq);
+	vine_queue_close(&bq);
 	b_up = false;
 }
 
 static void b_closed_server(void)
 {
 	d_client();
-	vine_close(&bq);
+	vine_queue_close(&bq);
 	b_up = false;
 }
 
@@ -228,7 +228,7 @@ static void waiting(void)
 static void cancel_close(void)
 {
 	vine_connect_cancel(&dq);
-	vine_close(&dq);
+	vine_queue_close(&dq);
 }
 
 static void client_with_region(void)
@@ -239,7 +239,7 @@ static void client_with_region(void)
 
 static void attach(void)
 {
-	vine_attach(&dq, id);
+	vine_queue_attach(&dq, id);
 }
 
 static void server_of_region(void)
@@ -249,13 +249,13 @@ static void server_of_region(void)
 	d_server();
 	EXPECT(!vine_region_claim(&b->core, 300000, &theirs));
 	EXPECT(!vine_region_publish(&b->core, theirs));
-	EXPECT(!vine_attach(&bq, theirs));
+	EXPECT(!vine_queue_attach(&bq, theirs));
 	id2 = theirs;
 }
 
 static void import_queue(void)
 {
-	vine_import(&dq, id2);
+	vine_queue_import(&dq, id2);
 }
 
 static void everything(void)

@@ -494,14 +494,14 @@ static void withdraw(void)
 
 static void connect_b(void)
 {
-	res = vine_connect(&b->core, &cq, &seen, 2);
+	res = vine_queue_connect(&b->core, &cq, &seen, 2);
 }
 
 static void after_connect(void)
 {
 	if (!res) {
 		EXPECT(vine_connect_result(&cq) == -ECONNREFUSED);
-		vine_close(&cq);
+		vine_queue_close(&cq);
 	} else {
 		EXPECT(res == -ECONNREFUSED);
 	}
@@ -538,24 +538,24 @@ static void succeed(void)
 
 	EXPECT(!world_offer(b, &next, "next"));
 	EXPECT(!world_find(c, "next", &their));
-	EXPECT(!vine_connect(&c->core, &cq, &their, 2));
+	EXPECT(!vine_queue_connect(&c->core, &cq, &their, 2));
 }
 
 /* One waits already, so that there is a backlog to take. */
 static void before_succeed(void)
 {
 	offer();
-	EXPECT(!vine_connect(&c->core, &cq2, &seen, 2));
+	EXPECT(!vine_queue_connect(&c->core, &cq2, &seen, 2));
 }
 
 static void after_succeed(void)
 {
 	EXPECT(vine_connect_result(&cq2) == -ECONNREFUSED);
-	vine_close(&cq2);
-	EXPECT(!vine_accept(&b->core, &next, &sq));
+	vine_queue_close(&cq2);
+	EXPECT(!vine_queue_accept(&b->core, &next, &sq));
 	EXPECT(!vine_connect_result(&cq));
-	vine_close(&sq);
-	vine_close(&cq);
+	vine_queue_close(&sq);
+	vine_queue_close(&cq);
 	vine_service_withdraw(&b->core, &next);
 	vine_tick(&c->core);
 	EXPECT(world_chunks_free(w) == w->geo.chunks);
@@ -577,7 +577,7 @@ static void before_accept(void)
 
 static void accept_a(void)
 {
-	res = vine_accept(&a->core, &l, &sq);
+	res = vine_queue_accept(&a->core, &l, &sq);
 }
 
 static void cancel(void)
@@ -591,10 +591,10 @@ static void after_cancel(void)
 	EXPECT(res == 0 || res == -EAGAIN);
 	EXPECT(!res == !res2);
 	EXPECT(vine_connect_result(&cq) == (res ? -ECONNREFUSED : 0));
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	if (!res) {
 		EXPECT(vine_queue_hung(&sq));
-		vine_close(&sq);
+		vine_queue_close(&sq);
 	}
 	tick_b();
 	withdraw();
@@ -618,8 +618,8 @@ static void cancel_accept(void)
 /* The client closes, and has the same entry and ring again for another connection. */
 static void close_connect(void)
 {
-	vine_close(&cq);
-	res2 = vine_connect(&b->core, &cq2, &seen, 2);
+	vine_queue_close(&cq);
+	res2 = vine_queue_connect(&b->core, &cq2, &seen, 2);
 }
 
 static void after_reconnect(void)
@@ -634,12 +634,12 @@ static void after_reconnect(void)
 		EXPECT(cq2.index != cq.index && cq2.tx.ring != cq.tx.ring);
 	}
 	if (!res)
-		vine_close(&sq);
-	if (!vine_accept(&a->core, &l, &sq)) {
+		vine_queue_close(&sq);
+	if (!vine_queue_accept(&a->core, &l, &sq)) {
 		EXPECT(!vine_connect_result(&cq2));
-		vine_close(&sq);
+		vine_queue_close(&sq);
 	}
-	vine_close(&cq2);
+	vine_queue_close(&cq2);
 	tick_b();
 	withdraw();
 	EXPECT(world_chunks_free(w) == w->geo.chunks);
@@ -659,12 +659,12 @@ static void before_close(void)
 
 static void close_client(void)
 {
-	vine_close(&cq);
+	vine_queue_close(&cq);
 }
 
 static void close_server(void)
 {
-	vine_close(&sq);
+	vine_queue_close(&sq);
 }
 
 static void after_close(void)
@@ -690,13 +690,13 @@ static struct vine_queue sq2;
 
 static void close_client_reuse(void)
 {
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	EXPECT(!world_pair(c, b, 2, &cq2, &sq2));
 }
 
 static void close_server_reuse(void)
 {
-	vine_close(&sq);
+	vine_queue_close(&sq);
 	EXPECT(!world_pair(c, a, 2, &cq2, &sq2));
 }
 
@@ -708,8 +708,8 @@ static void after_entry(void)
 	EXPECT(!vine_connect_result(&cq2));
 	EXPECT(!vine_queue_hung(&cq2) && !vine_queue_hung(&sq2));
 	EXPECT(send_one(&cq2, 77, 8) && recv_one(&sq2, &v) == 1 && v == 77);
-	vine_close(&cq2);
-	vine_close(&sq2);
+	vine_queue_close(&cq2);
+	vine_queue_close(&sq2);
 	tick_b();
 	vine_tick(&c->core);
 	EXPECT(world_chunks_free(w) == w->geo.chunks);
@@ -726,8 +726,8 @@ static void entry_reused(void)
 static void after_pair(void)
 {
 	EXPECT(!vine_queue_hung(&cq) && !vine_queue_hung(&sq));
-	vine_close(&cq);
-	vine_close(&sq);
+	vine_queue_close(&cq);
+	vine_queue_close(&sq);
 	after_close();
 }
 
@@ -889,8 +889,8 @@ static void push_arm(void)
 	CHECK(!world_pair(b, a, 4, &cq, &sq));
 	each_step(before_ring, push, arm, after_ring, 3);
 	each_step(before_ring, arm, push, after_ring, 2);
-	vine_close(&cq);
-	vine_close(&sq);
+	vine_queue_close(&cq);
+	vine_queue_close(&sq);
 	curtain();
 }
 
@@ -927,8 +927,8 @@ static void space_arm(void)
 	CHECK(!world_pair(b, a, 4, &cq, &sq));
 	each_step(before_space, take, arm_space, after_space, 3);
 	each_step(before_space, arm_space, take, after_space, 2);
-	vine_close(&cq);
-	vine_close(&sq);
+	vine_queue_close(&cq);
+	vine_queue_close(&sq);
 	curtain();
 }
 

@@ -71,13 +71,13 @@ static u32 state(const struct vine_queue *q)
 
 static void connect(void)
 {
-	EXPECT(!vine_connect(k, &cq, &seen, 4));
+	EXPECT(!vine_queue_connect(k, &cq, &seen, 4));
 }
 
 static void pair(void)
 {
 	connect();
-	EXPECT(!vine_accept(s, &l, &sq));
+	EXPECT(!vine_queue_accept(s, &l, &sq));
 	EXPECT(!vine_connect_result(&cq));
 }
 
@@ -192,13 +192,13 @@ static void withdraw_refuses(void)
 
 	scene();
 	for (i = 0; i < 5; i++)
-		CHECK(!vine_connect(k, &q[i], &seen, 2));
+		CHECK(!vine_queue_connect(k, &q[i], &seen, 2));
 	peer_drain(w->peer[1], 0);
 	vine_service_withdraw(s, &l);
 	CHECK(peer_drain(w->peer[1], VINE_LEAF_CLIENT) == 0x1f);
 	for (i = 0; i < 5; i++) {
 		CHECK(vine_connect_result(&q[i]) == -ECONNREFUSED);
-		vine_close(&q[i]);
+		vine_queue_close(&q[i]);
 	}
 	CHECK(all_back());
 	curtain();
@@ -220,7 +220,7 @@ static void connect_withdrawn(void)
 {
 	scene();
 	vine_service_withdraw(s, &l);
-	CHECK(vine_connect(k, &cq, &seen, 2) == -ECONNREFUSED);
+	CHECK(vine_queue_connect(k, &cq, &seen, 2) == -ECONNREFUSED);
 	CHECK(all_back());
 	curtain();
 }
@@ -232,8 +232,8 @@ static void connect_successor(void)
 	scene();
 	vine_service_withdraw(s, &l);
 	CHECK(!vine_service_offer(s, &again, "service", 7));
-	CHECK(vine_connect(k, &cq, &seen, 2) == -ECONNREFUSED);
-	CHECK(vine_accept(s, &again, &sq) == -EAGAIN);
+	CHECK(vine_queue_connect(k, &cq, &seen, 2) == -ECONNREFUSED);
+	CHECK(vine_queue_accept(s, &again, &sq) == -EAGAIN);
 	CHECK(all_back());
 	curtain();
 }
@@ -253,10 +253,10 @@ static void connects(void)
 	CHECK(peer_drain(w->peer[0], VINE_LEAF_SERVICE) == 1ULL << l.index);
 	CHECK(vine_service_waiting(s, &l));
 	peer_drain(w->peer[1], 0);
-	CHECK(!vine_accept(s, &l, &sq));
+	CHECK(!vine_queue_accept(s, &l, &sq));
 	CHECK(peer_drain(w->peer[1], VINE_LEAF_CLIENT) == 1ULL << cq.index);
 	CHECK(!vine_connect_result(&cq));
-	CHECK(!vine_service_waiting(s, &l) && vine_accept(s, &l, &sq) == -EAGAIN);
+	CHECK(!vine_service_waiting(s, &l) && vine_queue_accept(s, &l, &sq) == -EAGAIN);
 	for (i = 0; i < 100; i++) {
 		CHECK(send_one(&cq, i, 56) && recv_one(&sq, &v) == 1 && v == i);
 		CHECK(send_one(&sq, i + 7, 56) && recv_one(&cq, &v) == 1 && v == i + 7);
@@ -270,7 +270,7 @@ static void bad_depth(void)
 
 	scene();
 	for (i = 0; i < ARRAY_SIZE(bad); i++)
-		CHECK(vine_connect(k, &cq, &seen, bad[i]) == -EINVAL);
+		CHECK(vine_queue_connect(k, &cq, &seen, bad[i]) == -EINVAL);
 	CHECK(all_back());
 	curtain();
 }
@@ -282,7 +282,7 @@ static void all_depths(void)
 
 	scene();
 	for (d = 2; d <= VINE_MAX_DEPTH; d *= 2) {
-		CHECK(!vine_connect(k, &cq, &seen, d) && !vine_accept(s, &l, &sq));
+		CHECK(!vine_queue_connect(k, &cq, &seen, d) && !vine_queue_accept(s, &l, &sq));
 		for (i = 0; i < d; i++)
 			CHECK(send_one(&cq, i, 8) && send_one(&sq, i + 9, 8));
 		CHECK(!send_one(&cq, 0, 8) && !send_one(&sq, 0, 8));
@@ -290,8 +290,8 @@ static void all_depths(void)
 			CHECK(recv_one(&sq, &v) == 1 && v == i);
 			CHECK(recv_one(&cq, &v) == 1 && v == i + 9);
 		}
-		vine_close(&cq);
-		vine_close(&sq);
+		vine_queue_close(&cq);
+		vine_queue_close(&sq);
 		tick();
 		CHECK(all_back());
 	}
@@ -303,12 +303,12 @@ static void client_first(void)
 	scene();
 	pair();
 	peer_drain(w->peer[0], 0);
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	CHECK(peer_drain(w->peer[0], VINE_LEAF_SERVER) == 1ULL << sq.index);
 	CHECK(vine_queue_hung(&sq) && state(&sq) == VINE_QUEUE_ACCEPTED);
 	tick();
 	CHECK(state(&sq) == VINE_QUEUE_ACCEPTED);
-	vine_close(&sq);
+	vine_queue_close(&sq);
 	CHECK(state(&sq) == VINE_QUEUE_FREE);
 	tick();
 	CHECK(all_back());
@@ -320,12 +320,12 @@ static void server_first(void)
 	scene();
 	pair();
 	peer_drain(w->peer[1], 0);
-	vine_close(&sq);
+	vine_queue_close(&sq);
 	CHECK(peer_drain(w->peer[1], VINE_LEAF_CLIENT) == 1ULL << sq.index);
 	CHECK(vine_queue_hung(&cq) && state(&cq) == VINE_QUEUE_ACCEPTED);
 	tick();
 	CHECK(state(&cq) == VINE_QUEUE_ACCEPTED);
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	CHECK(all_back());
 	curtain();
 }
@@ -337,7 +337,7 @@ static void last_words(void)
 	scene();
 	pair();
 	CHECK(send_one(&sq, 1, 8) && send_one(&sq, 2, 8));
-	vine_close(&sq);
+	vine_queue_close(&sq);
 	CHECK(vine_queue_hung(&cq));
 	CHECK(recv_one(&cq, &v) == 1 && v == 1);
 	CHECK(recv_one(&cq, &v) == 1 && v == 2);
@@ -349,9 +349,9 @@ static void close_waiting(void)
 {
 	scene();
 	connect();
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	CHECK(all_back());
-	CHECK(vine_accept(s, &l, &sq) == -EAGAIN);
+	CHECK(vine_queue_accept(s, &l, &sq) == -EAGAIN);
 	curtain();
 }
 
@@ -360,9 +360,9 @@ static void cancel_first(void)
 	scene();
 	connect();
 	CHECK(vine_connect_cancel(&cq));
-	CHECK(vine_accept(s, &l, &sq) == -EAGAIN);
+	CHECK(vine_queue_accept(s, &l, &sq) == -EAGAIN);
 	CHECK(vine_connect_result(&cq) == -ECONNREFUSED);
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	CHECK(all_back());
 	curtain();
 }
@@ -386,7 +386,7 @@ static void refused_sticks(void)
 	CHECK(state(&cq) == VINE_QUEUE_REFUSED);
 	tick();
 	CHECK(state(&cq) == VINE_QUEUE_REFUSED);
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	CHECK(all_back());
 	curtain();
 }
@@ -397,10 +397,10 @@ static void stale_backlog(void)
 
 	scene();
 	connect();
-	vine_close(&cq);	/* its bit stands in the backlog still */
+	vine_queue_close(&cq);	/* its bit stands in the backlog still */
 	connect();		/* for the same entry, in CONNECTING again */
-	CHECK(!vine_accept(s, &l, &sq) && sq.gen == cq.gen);
-	CHECK(vine_accept(s, &l, &q) == -EAGAIN);
+	CHECK(!vine_queue_accept(s, &l, &sq) && sq.gen == cq.gen);
+	CHECK(vine_queue_accept(s, &l, &q) == -EAGAIN);
 	curtain();
 }
 
@@ -415,9 +415,9 @@ static void wrong_backlog(void)
 	/* every bit of the other service is set by a liar */
 	for (i = 0; i < VINE_MAX_QUEUES / 64; i++)
 		vine_st64(&vine_service(o, other.index)->backlog[i], ~0ULL);
-	CHECK(vine_accept(o, &other, &sq) == -EAGAIN);
+	CHECK(vine_queue_accept(o, &other, &sq) == -EAGAIN);
 	CHECK(state(&cq) == VINE_QUEUE_CONNECTING);
-	CHECK(!vine_accept(s, &l, &sq));
+	CHECK(!vine_queue_accept(s, &l, &sq));
 	curtain();
 }
 
@@ -430,7 +430,7 @@ static void server_dies_connecting(void)
 	die(0);
 	CHECK(vine_connect_result(&cq) == -ECONNREFUSED);
 	CHECK(state(&cq) == VINE_QUEUE_CANCELLED);
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	CHECK(all_back());
 	curtain();
 }
@@ -447,8 +447,8 @@ static void server_suspect_connecting(void)
 		vine_tick(k);
 	}
 	CHECK(vine_connect_result(&cq) == -ECONNREFUSED);
-	CHECK(vine_accept(s, &l, &sq) == -EAGAIN);
-	vine_close(&cq);
+	CHECK(vine_queue_accept(s, &l, &sq) == -EAGAIN);
+	vine_queue_close(&cq);
 	curtain();
 }
 
@@ -459,7 +459,7 @@ static void server_dies_accepted(void)
 	die(0);
 	CHECK(vine_queue_hung(&cq));
 	CHECK(state(&cq) == VINE_QUEUE_ACCEPTED);
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	CHECK(all_back());
 	curtain();
 }
@@ -477,7 +477,7 @@ static void suspect_keeps_rings(void)
 		vine_tick(k);
 	}
 	CHECK(vine_queue_hung(&cq));
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	for (i = 0; i < 10; i++)
 		vine_tick(k);
 	CHECK(state(&cq) == VINE_QUEUE_ACCEPTED);
@@ -487,8 +487,8 @@ static void suspect_keeps_rings(void)
 	peer_leave(w->peer[0]);		/* it wakes, fenced */
 	vine_tick(k);
 	CHECK(state(&cq) == VINE_QUEUE_FREE);
-	vine_close(&again);
-	vine_close(&sq);
+	vine_queue_close(&again);
+	vine_queue_close(&sq);
 	vine_tick(k);
 	CHECK(all_back());
 	curtain();
@@ -499,7 +499,7 @@ static void client_dies_claim(void)
 	struct vine_wire_queue *e;
 
 	scene();
-	/* as vine_connect() leaves it when the machine stops there */
+	/* as vine_queue_connect() leaves it when the machine stops there */
 	e = vine_queue_entry(o, 0);
 	vine_st64(&e->ctl, VINE_CTL(1, k->inc, k->slot, VINE_QUEUE_CLAIM));
 	tick();
@@ -515,7 +515,7 @@ static void client_dies_connecting(void)
 	connect();
 	die(1);
 	CHECK(all_back());
-	CHECK(vine_accept(s, &l, &sq) == -EAGAIN);
+	CHECK(vine_queue_accept(s, &l, &sq) == -EAGAIN);
 	curtain();
 }
 
@@ -531,7 +531,7 @@ static void client_dies_accepted(void)
 	CHECK(vine_queue_hung(&sq));
 	CHECK(recv_one(&sq, &v) == 1 && v == 3);	/* its memory is still there */
 	CHECK(send_one(&sq, 3, 8));
-	vine_close(&sq);
+	vine_queue_close(&sq);
 	CHECK(all_back());
 	curtain();
 }
@@ -560,10 +560,10 @@ static void client_dies_closed(void)
 {
 	scene();
 	pair();
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	die(1);
 	CHECK(state(&sq) == VINE_QUEUE_ACCEPTED);
-	vine_close(&sq);
+	vine_queue_close(&sq);
 	CHECK(all_back());
 	curtain();
 }
@@ -589,7 +589,7 @@ static void server_reborn(void)
 	CHECK(!peer_join(w->peer[0]) && w->peer[0]->core.slot == 0);
 	/* slot 0 lives, but it is another */
 	CHECK(vine_queue_hung(&cq));
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	CHECK(state(&cq) == VINE_QUEUE_FREE);
 	CHECK(all_back());
 	curtain();
@@ -606,11 +606,11 @@ static void stale_closed(void)
 		pair();
 		CHECK(cq.index == 0);	/* always the same entry */
 		CHECK(!vine_queue_hung(&cq) && !vine_queue_hung(&sq));
-		vine_close(&cq);
+		vine_queue_close(&cq);
 		CHECK(!vine_queue_hung(&cq) && state(&sq) == VINE_QUEUE_ACCEPTED);
 		tick();
 		CHECK(state(&sq) == VINE_QUEUE_ACCEPTED);
-		vine_close(&sq);
+		vine_queue_close(&sq);
 		tick();
 	}
 	curtain();
@@ -622,13 +622,13 @@ static void rings_not_reused(void)
 
 	scene();
 	pair();
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	tick();
-	CHECK(!vine_connect(k, &again, &seen, 4) && !vine_accept(s, &l, &peer));
+	CHECK(!vine_queue_connect(k, &again, &seen, 4) && !vine_queue_accept(s, &l, &peer));
 	CHECK(again.tx.ring != cq.tx.ring && again.index != cq.index);
-	vine_close(&again);
-	vine_close(&peer);
-	vine_close(&sq);
+	vine_queue_close(&again);
+	vine_queue_close(&peer);
+	vine_queue_close(&sq);
 	tick();
 	CHECK(all_back());
 	curtain();
@@ -641,17 +641,17 @@ static void rings_reused(void)
 
 	scene();
 	pair();
-	CHECK(!vine_connect(k, &more[0], &seen, 4));
+	CHECK(!vine_queue_connect(k, &more[0], &seen, 4));
 	ring = cq.tx.ring;
 	CHECK(send_one(&cq, 1, 8) && send_one(&sq, 1, 8));
-	vine_close(&cq);
-	vine_close(&sq);
+	vine_queue_close(&cq);
+	vine_queue_close(&sq);
 	tick();
-	CHECK(!vine_connect(k, &more[1], &seen, 4));
+	CHECK(!vine_queue_connect(k, &more[1], &seen, 4));
 	CHECK(more[1].tx.ring == ring);
 	/* nothing of the earlier messages */
 	CHECK(!vine_ring_ready(&more[1].rx));
-	CHECK(!vine_accept(s, &l, &more[2]) && !vine_ring_ready(&more[2].rx));
+	CHECK(!vine_queue_accept(s, &l, &more[2]) && !vine_ring_ready(&more[2].rx));
 	curtain();
 }
 
@@ -663,18 +663,18 @@ static void all_queues(void)
 
 	scene();
 	for (i = 0; i < VINE_MAX_QUEUES; i++)
-		CHECK(!vine_connect(k, &c4[i], &seen, 4));
-	CHECK(vine_connect(k, &cq, &seen, 4) == -ENOSPC);
+		CHECK(!vine_queue_connect(k, &c4[i], &seen, 4));
+	CHECK(vine_queue_connect(k, &cq, &seen, 4) == -ENOSPC);
 	for (n = 0; n < VINE_MAX_QUEUES; n++)
-		CHECK(!vine_accept(s, &l, &s4[n]));
-	CHECK(vine_accept(s, &l, &sq) == -EAGAIN);
+		CHECK(!vine_queue_accept(s, &l, &s4[n]));
+	CHECK(vine_queue_accept(s, &l, &sq) == -EAGAIN);
 	for (i = 0; i < VINE_MAX_QUEUES; i++)
 		CHECK(!vine_connect_result(&c4[i]) && send_one(&c4[i], c4[i].index, 8));
 	for (i = 0; i < VINE_MAX_QUEUES; i++)
 		CHECK(recv_one(&s4[i], &v) == 1 && v == s4[i].index);
 	for (i = 0; i < VINE_MAX_QUEUES; i++) {
-		vine_close(i & 1 ? &c4[i] : &s4[i]);
-		vine_close(i & 1 ? &s4[i] : &c4[i]);
+		vine_queue_close(i & 1 ? &c4[i] : &s4[i]);
+		vine_queue_close(i & 1 ? &s4[i] : &c4[i]);
 	}
 	tick();
 	CHECK(all_back());
@@ -689,7 +689,7 @@ static void connect_no_chunks(void)
 
 	scene();
 	CHECK(!vine_region_claim(o, (u64)w->geo.chunks << 16, &id));
-	CHECK(vine_connect(k, &cq, &seen, 4) == -ENOSPC);
+	CHECK(vine_queue_connect(k, &cq, &seen, 4) == -ENOSPC);
 	vine_usage(k, &u);
 	CHECK(!u.queues && !u.own_queues && !u.own_regions && u.regions == 1);
 	vine_region_retire(o, id);
@@ -704,13 +704,13 @@ static void refused_next(void)
 {
 	struct vine_queue good;
 
-	EXPECT(!vine_connect(o, &good, &seen, 4));
-	EXPECT(!vine_accept(s, &l, &sq));
+	EXPECT(!vine_queue_connect(o, &good, &seen, 4));
+	EXPECT(!vine_queue_accept(s, &l, &sq));
 	EXPECT(sq.index == good.index && sq.slot == o->slot);
 	EXPECT(vine_connect_result(&cq) == -ECONNREFUSED);
-	vine_close(&good);
-	vine_close(&sq);
-	vine_close(&cq);
+	vine_queue_close(&good);
+	vine_queue_close(&sq);
+	vine_queue_close(&cq);
 	vine_tick(o);
 	EXPECT(all_back());
 }
@@ -771,12 +771,12 @@ static void lying_server(void)
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
 		connect();
 		vine_st64(&vine_queue_entry(o, cq.index)->server, bad[i]);
-		CHECK(!vine_connect(o, &good, &seen, 4));
-		CHECK(!vine_accept(s, &l, &sq) && sq.index == good.index);
+		CHECK(!vine_queue_connect(o, &good, &seen, 4));
+		CHECK(!vine_queue_accept(s, &l, &sq) && sq.index == good.index);
 		CHECK(state(&cq) == VINE_QUEUE_CONNECTING);
-		vine_close(&sq);
-		vine_close(&good);
-		vine_close(&cq);
+		vine_queue_close(&sq);
+		vine_queue_close(&good);
+		vine_queue_close(&cq);
 		vine_tick(o);
 		CHECK(all_back());
 	}
@@ -792,10 +792,10 @@ static void lying_slot(void)
 		connect();
 		vine_st64(&vine_queue_entry(o, cq.index)->ctl,
 			  VINE_CTL(cq.gen, k->inc, bad[i], VINE_QUEUE_CONNECTING));
-		CHECK(vine_accept(s, &l, &sq) == -EAGAIN);
+		CHECK(vine_queue_accept(s, &l, &sq) == -EAGAIN);
 		CHECK(vine_connect_result(&cq) == -EIO && cq.broken);
 		tick();		/* nobody is called so: it is nobody's */
-		vine_close(&cq);
+		vine_queue_close(&cq);
 		tick();
 		CHECK(all_back());
 	}
@@ -810,10 +810,10 @@ static void lying_data_region(void)
 	/* the server maps a region of the client's as data; then it is to be rings */
 	pair();
 	CHECK(!vine_region_claim(k, 65536, &id) && !vine_region_publish(k, id));
-	CHECK(!vine_attach(&cq, id) && !vine_import(&sq, id));
-	CHECK(!vine_connect(k, &cq, &seen, 4));
+	CHECK(!vine_queue_attach(&cq, id) && !vine_queue_import(&sq, id));
+	CHECK(!vine_queue_connect(k, &cq, &seen, 4));
 	vine_st64(&vine_queue_entry(o, cq.index)->region, id);
-	CHECK(vine_accept(s, &l, &sq) == -EAGAIN);
+	CHECK(vine_queue_accept(s, &l, &sq) == -EAGAIN);
 	CHECK(vine_connect_result(&cq) == -ECONNREFUSED);
 	curtain();
 }
@@ -830,7 +830,7 @@ static void impossible_state(void)
 		vine_st64(&vine_queue_entry(o, cq.index)->ctl,
 			  VINE_CTL(cq.gen, k->inc, k->slot, st));
 		CHECK(vine_connect_result(&cq) == -EIO && cq.broken);
-		vine_close(&cq);
+		vine_queue_close(&cq);
 		tick();
 		CHECK(all_back());
 	}
@@ -868,7 +868,7 @@ static void result_bounded(void)
 	}
 	WRITE_ONCE(flip_stop, true);
 	pthread_join(t, NULL);
-	vine_close(&cq);
+	vine_queue_close(&cq);
 	tick();
 	CHECK(all_back());
 	curtain();
@@ -891,9 +891,9 @@ static void attaches(void)
 	scene();
 	pair();
 	id = region_of(k);
-	CHECK(vine_import(&sq, id) == -ENOENT);
-	CHECK(!vine_attach(&cq, id));
-	CHECK(!vine_import(&sq, id) && vine_region_use(s, id));
+	CHECK(vine_queue_import(&sq, id) == -ENOENT);
+	CHECK(!vine_queue_attach(&cq, id));
+	CHECK(!vine_queue_import(&sq, id) && vine_region_use(s, id));
 	vine_region_put(s, id);
 	curtain();
 }
@@ -905,12 +905,12 @@ static void attach_not_own(void)
 	scene();
 	pair();
 	id = region_of(o);
-	CHECK(vine_attach(&cq, id) == -EINVAL && vine_attach(&cq, 0) == -EINVAL);
-	CHECK(vine_attach(&cq, cq.region) == -EINVAL);	/* rings are not for mapping */
+	CHECK(vine_queue_attach(&cq, id) == -EINVAL && vine_queue_attach(&cq, 0) == -EINVAL);
+	CHECK(vine_queue_attach(&cq, cq.region) == -EINVAL);	/* rings are not for mapping */
 	CHECK(!vine_region_import(k, id, o->slot, o->inc, false));
-	CHECK(vine_attach(&cq, id) == -EINVAL);		/* nor what is only imported */
+	CHECK(vine_queue_attach(&cq, id) == -EINVAL);		/* nor what is only imported */
 	id = region_of(s);
-	CHECK(vine_attach(&sq, id) == -EINVAL && vine_import(&cq, id) == -EINVAL);
+	CHECK(vine_queue_attach(&sq, id) == -EINVAL && vine_queue_import(&cq, id) == -EINVAL);
 	curtain();
 }
 
@@ -922,7 +922,7 @@ static void attach_twice(void)
 	scene();
 	pair();
 	id = region_of(k);
-	CHECK(!vine_attach(&cq, id) && !vine_attach(&cq, id));
+	CHECK(!vine_queue_attach(&cq, id) && !vine_queue_attach(&cq, id));
 	for (i = 0; i < VINE_MAX_ATTACH; i++)
 		n += vine_ld64(&vine_queue_entry(o, cq.index)->attach[i]) == id;
 	CHECK(n == 1);
@@ -939,12 +939,12 @@ static void attach_all(void)
 	for (i = 0; i <= VINE_MAX_ATTACH; i++)
 		id[i] = region_of(k);
 	for (i = 0; i < VINE_MAX_ATTACH; i++)
-		CHECK(!vine_attach(&cq, id[i]));
-	CHECK(vine_attach(&cq, id[VINE_MAX_ATTACH]) == -ENOSPC);
+		CHECK(!vine_queue_attach(&cq, id[i]));
+	CHECK(vine_queue_attach(&cq, id[VINE_MAX_ATTACH]) == -ENOSPC);
 	vine_region_retire(k, id[7]);
-	CHECK(!vine_attach(&cq, id[VINE_MAX_ATTACH]));
-	CHECK(vine_import(&sq, id[7]) == -ENOENT);
-	CHECK(!vine_import(&sq, id[VINE_MAX_ATTACH]));
+	CHECK(!vine_queue_attach(&cq, id[VINE_MAX_ATTACH]));
+	CHECK(vine_queue_import(&sq, id[7]) == -ENOENT);
+	CHECK(!vine_queue_import(&sq, id[VINE_MAX_ATTACH]));
 	curtain();
 }
 
@@ -955,10 +955,10 @@ static void attach_one_queue(void)
 
 	scene();
 	pair();
-	CHECK(!vine_connect(k, &c2, &seen, 4) && !vine_accept(s, &l, &s2));
+	CHECK(!vine_queue_connect(k, &c2, &seen, 4) && !vine_queue_accept(s, &l, &s2));
 	id = region_of(k);
-	CHECK(!vine_attach(&c2, id));
-	CHECK(vine_import(&sq, id) == -ENOENT && !vine_import(&s2, id));
+	CHECK(!vine_queue_attach(&c2, id));
+	CHECK(vine_queue_import(&sq, id) == -ENOENT && !vine_queue_import(&s2, id));
 	curtain();
 }
 
@@ -971,14 +971,14 @@ static void attach_forgotten(void)
 	pair();
 	for (i = 0; i < VINE_MAX_ATTACH; i++) {
 		id[i] = region_of(k);
-		CHECK(!vine_attach(&cq, id[i]));
+		CHECK(!vine_queue_attach(&cq, id[i]));
 	}
-	vine_close(&cq);
-	vine_close(&sq);
+	vine_queue_close(&cq);
+	vine_queue_close(&sq);
 	tick();
 	pair();
 	for (i = 0; i < VINE_MAX_ATTACH; i++)
-		CHECK(sq.index == 0 && vine_import(&sq, id[i]) == -ENOENT);
+		CHECK(sq.index == 0 && vine_queue_import(&sq, id[i]) == -ENOENT);
 	curtain();
 }
 
@@ -991,13 +991,13 @@ static void import_stranger(void)
 	/* the client lies: it attaches what is not its own */
 	id = region_of(o);
 	vine_st64(&vine_queue_entry(o, cq.index)->attach[3], id);
-	CHECK(vine_import(&sq, id) == -ENOENT && !vine_region_use(s, id));
+	CHECK(vine_queue_import(&sq, id) == -ENOENT && !vine_region_use(s, id));
 	id = region_of(s);
 	vine_st64(&vine_queue_entry(o, cq.index)->attach[3], id);
-	CHECK(vine_import(&sq, id) == -ENOENT);
+	CHECK(vine_queue_import(&sq, id) == -ENOENT);
 	CHECK(vine_region_use(s, id)->refs == 1);
 	vine_st64(&vine_queue_entry(o, cq.index)->attach[3], cq.region);
-	CHECK(vine_import(&sq, cq.region) == -EBADE);
+	CHECK(vine_queue_import(&sq, cq.region) == -EBADE);
 	curtain();
 }
 
@@ -1011,18 +1011,18 @@ static void loopback(void)
 	CHECK(send_one(&a, 1, 8) && recv_one(&b, &v) == 1 && v == 1);
 	CHECK(send_one(&b, 2, 8) && recv_one(&a, &v) == 1 && v == 2);
 	id = region_of(k);
-	CHECK(!vine_attach(&a, id) && !vine_import(&b, id));
+	CHECK(!vine_queue_attach(&a, id) && !vine_queue_import(&b, id));
 	vine_region_retire(k, id);
 	CHECK(vine_region_use(k, id));
 	vine_region_put(k, id);
-	vine_close(&a);
+	vine_queue_close(&a);
 	CHECK(vine_queue_hung(&b));
-	vine_close(&b);
+	vine_queue_close(&b);
 	tick();
 	CHECK(all_back());
 	CHECK(!world_pair(w->peer[1], w->peer[1], 4, &a, &b));
-	vine_close(&b);
-	vine_close(&a);
+	vine_queue_close(&b);
+	vine_queue_close(&a);
 	CHECK(all_back());
 	curtain();
 }
@@ -1046,7 +1046,7 @@ static void forged_self(void)
 		vine_st64(&e->ctl, VINE_CTL(1, s->inc, s->slot, VINE_QUEUE_CONNECTING));
 		vine_set_bit64(&vine_service(o, l.index)->backlog[0], i);
 	}
-	CHECK(vine_accept(s, &l, &sq) == -EAGAIN);
+	CHECK(vine_queue_accept(s, &l, &sq) == -EAGAIN);
 	CHECK(vine_region_use(s, data)->refs == 1 && vine_region_use(s, rings)->refs == 1);
 	curtain();
 }
@@ -1059,11 +1059,11 @@ static void forged_rings(void)
 
 	scene();
 	CHECK(!world_find(w->peer[0], "service", &self));
-	CHECK(!vine_connect(s, &a, &self, 4) && !vine_connect(s, &b, &self, 4));
+	CHECK(!vine_queue_connect(s, &a, &self, 4) && !vine_queue_connect(s, &b, &self, 4));
 	vine_st64(&vine_queue_entry(o, b.index)->rings,
 		  vine_ld64(&vine_queue_entry(o, a.index)->rings));
-	CHECK(!vine_accept(s, &l, &sq) && sq.index == a.index);
-	CHECK(vine_accept(s, &l, &cq) == -EAGAIN);
+	CHECK(!vine_queue_accept(s, &l, &sq) && sq.index == a.index);
+	CHECK(vine_queue_accept(s, &l, &cq) == -EAGAIN);
 	CHECK(vine_connect_result(&b) == -ECONNREFUSED);
 	curtain();
 }
@@ -1077,10 +1077,10 @@ static void forged_attach(void)
 	CHECK(!world_pair(w->peer[1], w->peer[1], 4, &a, &b));
 	id = region_of(k);
 	vine_st64(&vine_queue_entry(o, a.index)->attach[5], id);
-	CHECK(vine_import(&b, id) == -ENOENT);
+	CHECK(vine_queue_import(&b, id) == -ENOENT);
 	CHECK(vine_region_use(k, id)->refs == 1);
-	vine_close(&a);
-	CHECK(vine_import(&b, id) == -ENOENT);
+	vine_queue_close(&a);
+	CHECK(vine_queue_import(&b, id) == -ENOENT);
 	curtain();
 }
 
@@ -1090,13 +1090,13 @@ static void forged_free(void)
 
 	scene();
 	CHECK(!world_pair(w->peer[1], w->peer[1], 4, &a, &b));
-	vine_close(&a);
+	vine_queue_close(&a);
 	vine_st64(&vine_queue_entry(o, a.index)->ctl, VINE_CTL(a.gen, 0, 0, VINE_QUEUE_FREE));
 	tick();
 	/* our own server has it open still */
 	CHECK(!world_pair(w->peer[1], w->peer[2], 4, &c2, &d2));
 	CHECK(c2.tx.ring != a.tx.ring && c2.index != a.index);
-	vine_close(&b);
+	vine_queue_close(&b);
 	curtain();
 }
 
@@ -1109,7 +1109,7 @@ static void *acceptor(void *arg)
 {
 	(void)arg;
 	pthread_barrier_wait(&start);
-	outcome = vine_accept(s, &l, &sq);
+	outcome = vine_queue_accept(s, &l, &sq);
 	pthread_barrier_wait(&start);
 	return NULL;
 }
@@ -1134,9 +1134,9 @@ static void cancel_race(void)
 		pthread_join(t, NULL);
 		EXPECT(cancelled == !!outcome);
 		EXPECT(vine_connect_result(&cq) == (cancelled ? -ECONNREFUSED : 0));
-		vine_close(&cq);
+		vine_queue_close(&cq);
 		if (!outcome)
-			vine_close(&sq);
+			vine_queue_close(&sq);
 		vine_tick(k);
 		accepted += !outcome;
 	}
@@ -1160,7 +1160,7 @@ static void *connector(void *arg)
 		if (world_find(p, "service", &got))
 			continue;
 		EXPECT(got.type == 7);
-		err = vine_connect(&p->core, &q, &got, 2);
+		err = vine_queue_connect(&p->core, &q, &got, 2);
 		EXPECT(!err || err == -ECONNREFUSED);
 		if (err)
 			continue;
@@ -1170,7 +1170,7 @@ static void *connector(void *arg)
 		EXPECT(!err || err == -ECONNREFUSED);
 		if (!err)
 			send_one(&q, i, 8);
-		vine_close(&q);
+		vine_queue_close(&q);
 		if (i % 32 == 0)
 			vine_tick(&p->core);
 	}
@@ -1193,10 +1193,10 @@ static void offer_race(void)
 	pthread_barrier_wait(&start);
 	connectors_done = 0;
 	for (round = 0; READ_ONCE(connectors_done) < 2; round++) {
-		if (!vine_accept(s, &l, &sq)) {
+		if (!vine_queue_accept(s, &l, &sq)) {
 			accepted++;
 			recv_one(&sq, &v);
-			vine_close(&sq);
+			vine_queue_close(&sq);
 		}
 		if (round % 4096)
 			continue;

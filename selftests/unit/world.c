@@ -276,9 +276,9 @@ int world_pair(struct peer *client, struct peer *server, u32 depth,
 	if (!err)
 		err = world_find(client, "pair", &seen);
 	if (!err)
-		err = vine_connect(&client->core, cq, &seen, depth);
+		err = vine_queue_connect(&client->core, cq, &seen, depth);
 	if (!err)
-		err = vine_accept(&server->core, &l, sq);
+		err = vine_queue_accept(&server->core, &l, sq);
 	if (!err)
 		err = vine_connect_result(cq);
 	vine_service_withdraw(&server->core, &l);
