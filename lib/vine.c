@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "vine.h"
 
@@ -215,6 +216,11 @@ EXPORT int vine_pull(int queue, struct vine_msg *msgs, unsigned int room, unsign
 	return ret ? ret : (int)t.pull_count;
 }
 
+EXPORT int vine_close(int descriptor)
+{
+	return close(descriptor) ? -errno : 0;
+}
+
 EXPORT uint64_t vine_deadline_ms(int ms)
 {
 	struct timespec now;
@@ -235,4 +241,9 @@ EXPORT int vine_map(int region, uint64_t bytes, void **address)
 		return -errno;
 	*address = p;
 	return 0;
+}
+
+EXPORT int vine_unmap(void *address, uint64_t bytes)
+{
+	return munmap(address, bytes) ? -errno : 0;
 }

@@ -10,7 +10,7 @@
  * give -EINVAL, -ENOTTY, -EOPNOTSUPP, -ENODEV, -ENOTCONN, -ENOMEM, -EMFILE, -ENFILE
  * and -EFAULT, as <linux/vine.h> says, and -EINTR where it says that it blocks.
  *
- * Ownership: the caller owns every descriptor it gets, and ends it with close(2). All
+ * Ownership: the caller owns every descriptor it gets, and ends it with vine_close(). All
  * are close-on-exec. Pointers are used during the call only, and none are kept.
  *
  * Threads: the library has no state of its own. Every function may be called by any
@@ -229,6 +229,15 @@ int vine_pull(int queue, struct vine_msg *msgs, unsigned int room, unsigned int 
 	      uint64_t deadline);
 
 /*
+ * vine_close - end a descriptor of any kind
+ *
+ * @descriptor: from any of these functions
+ *
+ * Returns 0, or -EBADF. Does not block. Of a device's descriptors close(2) does the same.
+ */
+int vine_close(int descriptor);
+
+/*
  * vine_deadline_ms - a deadline that many milliseconds from now
  *
  * @ms: In: 0: do not wait; negative: VINE_FOREVER, no end
@@ -244,10 +253,19 @@ uint64_t vine_deadline_ms(int ms);
  * @bytes: In: how much, from its beginning: at most what those two said
  * @address: Out: where. Unchanged on error
  *
- * Returns 0. The caller owns the mapping, ends it with munmap(2), and may close the
+ * Returns 0. The caller owns the mapping, ends it with vine_unmap(), and may close the
  * region's descriptor before. Errors are mmap(2)'s: -EINVAL too much. Does not block.
  */
 int vine_map(int region, uint64_t bytes, void **address);
+
+/*
+ * vine_unmap - end a mapping, all of it
+ *
+ * @address, @bytes: In: as vine_map() gave it, and was asked for
+ *
+ * Returns 0, or -EINVAL. Does not block. Of a device's regions munmap(2) does the same.
+ */
+int vine_unmap(void *address, uint64_t bytes);
 
 #ifdef __cplusplus
 }

@@ -79,7 +79,7 @@ no_memory:
 	if (c)
 		free(c->flows);
 	free(c);
-	close(queue);
+	vine_close(queue);
 }
 
 void connection_close(struct vine_serve *s, struct connection *c, const char *why)
@@ -94,7 +94,7 @@ void connection_close(struct vine_serve *s, struct connection *c, const char *wh
 			  c->session ? c->session->pid : 0, c->peer, why);
 	c->gone = true;
 	epoll_ctl(s->epoll, EPOLL_CTL_DEL, c->queue, NULL);
-	close(c->queue);
+	vine_close(c->queue);
 	list_del(&c->dirty);
 	list_del(&c->link);
 	list_add_tail(&s->gone, &c->link);

@@ -18,7 +18,7 @@ int memory_init(struct vine_serve *s, struct memory *m, int fd, uint64_t bytes,
 		return 0;
 	m->slot = malloc(s->worker_count * sizeof(*m->slot));
 	if (!m->slot) {
-		close(fd);
+		vine_close(fd);
 		m->fd = -1;
 		return -ENOMEM;
 	}
@@ -37,6 +37,6 @@ void memory_free(struct vine_serve *s, struct memory *m)
 		if (m->slot[i] >= 0)
 			worker_forget(s, s->workers[i], m->slot[i]);
 	free(m->slot);
-	close(m->fd);
+	vine_close(m->fd);
 	m->fd = -1;
 }

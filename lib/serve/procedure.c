@@ -113,10 +113,10 @@ static int copy(const struct region *region, uint64_t offset, uint64_t size)
 	if (vine_map(region->memory.fd, region->memory.bytes, &from))
 		goto close;
 	if (!write_all(fd, (char *)from + offset, size)) {
-		munmap(from, region->memory.bytes);
+		vine_unmap(from, region->memory.bytes);
 		goto close;
 	}
-	munmap(from, region->memory.bytes);
+	vine_unmap(from, region->memory.bytes);
 	if (fcntl(fd, F_ADD_SEALS, SEALS))
 		goto close;
 	return fd;

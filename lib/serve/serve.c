@@ -344,7 +344,7 @@ static int offer(struct vine_serve *s)
 	s->listener_events = EPOLLIN;
 	err = serve_watch(s, s->listener, s->listener_events, &s->listener_source);
 	if (err) {
-		close(s->listener);
+		vine_close(s->listener);
 		s->listener = -1;
 	}
 	return err;
@@ -355,7 +355,7 @@ static void withdraw(struct vine_serve *s)
 	if (s->listener < 0)
 		return;
 	epoll_ctl(s->epoll, EPOLL_CTL_DEL, s->listener, NULL);
-	close(s->listener);
+	vine_close(s->listener);
 	s->listener = -1;
 }
 
@@ -580,7 +580,9 @@ static void end(struct vine_serve *s)
 	workers_end(s);
 	forker_end(s);
 	sweep(s);
-	close_fd(&s->device);
+	if (s->device >= 0)
+		vine_close(s->device);
+	s->device = -1;
 	close_fd(&s->signals);
 	close_fd(&s->epoll);
 }

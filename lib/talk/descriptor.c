@@ -42,7 +42,7 @@ void descriptor_close(struct descriptor *d)
 		*d->link = d->next;
 		if (d->next)
 			d->next->link = d->link;
-		close(d->fd);
+		vine_close(d->fd);
 		d->fd = -1;
 	}
 	descriptors_unlock();

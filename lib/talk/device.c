@@ -60,7 +60,7 @@ int device_reopen(void)
 	if (fd >= 0 && dup3(fd, device, O_CLOEXEC) < 0)
 		ret = -errno;
 	if (fd >= 0)
-		close(fd);
+		vine_close(fd);
 	descriptors_unlock();
 	return fd < 0 ? fd : ret;
 }

@@ -156,7 +156,7 @@ static void retire(struct heap_region *r)
 static void unmap(struct heap_region *r)
 {
 	if (r->base)
-		munmap(r->base, r->bytes);
+		vine_unmap(r->base, r->bytes);
 }
 
 /* Without the lock; retired, and without blocks: nobody knows it but the connections. */

@@ -559,3 +559,13 @@ int vine_map(int region, uint64_t bytes, void **address)
 	*address = p;
 	return 0;
 }
+
+int vine_unmap(void *address, uint64_t bytes)
+{
+	return munmap(address, bytes) ? -errno : 0;
+}
+
+int vine_close(int descriptor)
+{
+	return close(descriptor) ? -errno : 0;
+}

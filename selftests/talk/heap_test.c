@@ -83,6 +83,16 @@ int vine_map(int region, uint64_t bytes, void **address)
 	return *address == MAP_FAILED ? -errno : 0;
 }
 
+int vine_unmap(void *address, uint64_t bytes)
+{
+	return munmap(address, bytes) ? -errno : 0;
+}
+
+int vine_close(int descriptor)
+{
+	return close(descriptor) ? -errno : 0;
+}
+
 /* The linker gives heap.c this in place of the real one. */
 void *__real_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);

@@ -131,6 +131,6 @@ int bury(const struct options *o)
 free:
 	free(peers);
 close:
-	close(device);
+	vine_close(device);
 	return status;
 }

@@ -85,7 +85,7 @@ int device_failed(const struct options *o, const char *what, int err)
 	device = vine_open(o->device);
 	err = device < 0 ? device : vine_info(device, &info);
 	if (device >= 0)
-		close(device);
+		vine_close(device);
 	if (err == -ENOTTY || err == -EINVAL)
 		return fail("%s: is no vine device", o->device);
 	return fail("%s: the vine that is loaded is older than vinectl, and cannot tell", o->device);

@@ -164,7 +164,7 @@ int show_info(const struct options *o)
 	if (device < 0)
 		return FAILED;
 	err = vine_info(device, &i);
-	close(device);
+	vine_close(device);
 	if (err)
 		return device_failed(o, "cannot ask it", err);
 	if (o->json)
@@ -217,7 +217,7 @@ static int show(const struct options *o, const struct view *v)
 	if (all.count >= 0 && v->other_what)
 		all.other_count = device_query(o, device, v->other_what, v->other_size,
 					       &all.others);
-	close(device);
+	vine_close(device);
 	if (all.count < 0 || all.other_count < 0) {
 		free(all.array);
 		return FAILED;
