@@ -39,6 +39,17 @@ struct vine_ops {
 	 * must not sleep or call back into the core, but for vine_drain().
 	 */
 	void (*doorbell)(struct vine_core *core, u32 ivpos, u32 vector);
+	/*
+	 * Of a process on the host all, of others none:
+	 * wake: wake who sleeps on the low half of *@bell, a word of the segment, which
+	 *       has changed; as doorbell()
+	 * lock: have, or give back, the lock that says that @slot's process lives. False:
+	 *       another one has it
+	 * dead: nobody has that lock, and so the process whose slot it was has ended
+	 */
+	void (*wake)(struct vine_core *core, __le64 *bell);
+	bool (*lock)(struct vine_core *core, u32 slot, bool on);
+	bool (*dead)(struct vine_core *core, u32 slot);
 };
 
 /* A region that this peer owns or has imported. */
@@ -89,7 +100,7 @@ struct vine_core {
 	u32 sweep_at;		/* the next chunk to sweep */
 	u32 closing;		/* own queues with .closing set */
 	u32 budget;		/* chunks that may still be freed in this pass */
-	bool polled_peers;	/* a living peer has no interrupts */
+	bool polled_peers;	/* a living peer cannot ring us */
 	u32 *chunk_use;		/* per chunk: index + 1 of the region we use it in */
 	u64 drain_seq[64];
 	struct vine_use use[VINE_MAX_REGIONS];
@@ -169,6 +180,9 @@ u64 vine_format_for(u64 size);
  */
 int vine_segment_open(void *base, u64 size, struct vine_geometry *geo);
 
+/* Would vine_segment_open() refuse it? Says so likewise, and writes nothing. */
+int vine_segment_check(void *base, u64 size);
+
 /**
  * vine_core_init() - prepare private state, before every join
  * @core: memory of the shell's; its contents do not matter
@@ -197,7 +211,8 @@ void vine_usage(struct vine_core *core, struct vine_usage *usage);
  *          a slot that bears it belongs to a dead predecessor
  * @timeout_ticks: ticks without a beat after which a peer is suspect
  *
- * The caller then drains each vector once. [control]
+ * Of a process on the host the slot is locked when it returns 0, and until the shell
+ * unlocks it after vine_leave(). The caller then drains each vector once. [control]
  *
  * Return: 0; -EUSERS: all slots are taken.
  */

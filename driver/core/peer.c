@@ -80,11 +80,42 @@ int vine_peer_bury(struct vine_core *c, u32 slot, u32 inc)
 	return 0;
 }
 
+/* Is @word that of a process on the host that has ended? Only another one can tell. */
+static bool vine_host_dead(struct vine_core *c, u32 slot, u64 word)
+{
+	u32 state = VINE_PEER_STATE(word);
+
+	/* its lock came before this word, and goes after it */
+	return (state == VINE_PEER_LIVE || state == VINE_PEER_SUSPECT) &&
+		word & VINE_PEER_HOST && c->ops->dead && c->ops->dead(c, slot);
+}
+
+/* Claims @slot if it is free, and sets the word. */
+static bool vine_claim_slot(struct vine_core *c, u32 slot, u64 fields)
+{
+	__le64 *p = &vine_peer(c, slot)->word;
+	u64 old = vine_ld64_acquire(p);
+
+	if (VINE_PEER_STATE(old) != VINE_PEER_FREE)
+		return false;
+	/* the lock first: without it others take us for dead */
+	if (c->ops->lock && !c->ops->lock(c, slot, true))
+		return false;
+	c->word = fields | (u64)vine_next(VINE_PEER_INC(old)) << 32;
+	if (vine_cas64(p, old, c->word) == old)
+		return true;
+	if (c->ops->lock)
+		c->ops->lock(c, slot, false);
+	return false;
+}
+
 int vine_join(struct vine_core *c, u32 ivpos, u32 vectors, bool unique, u32 timeout_ticks)
 {
+	u64 fields = VINE_PEER(0, ivpos, vectors, VINE_PEER_LIVE) |
+		     (unique ? VINE_PEER_UNIQUE : 0) | (c->ops->wake ? VINE_PEER_HOST : 0);
 	struct vine_wire_peer *p;
 	u32 slot, state, i;
-	u64 old, word = 0;
+	u64 old;
 
 	c->budget = c->geo.chunks;
 	for (slot = 0; slot < VINE_MAX_PEERS; slot++) {
@@ -95,22 +126,17 @@ int vine_join(struct vine_core *c, u32 ivpos, u32 vectors, bool unique, u32 time
 		else if (state != VINE_PEER_FREE && unique &&
 			 old & VINE_PEER_UNIQUE && VINE_PEER_IVPOS(old) == ivpos)
 			vine_bury(c, slot, old);
+		else if (vine_host_dead(c, slot, old))
+			vine_bury(c, slot, old);
 	}
-	for (slot = 0; slot < VINE_MAX_PEERS; slot++) {
-		p = vine_peer(c, slot);
-		old = vine_ld64_acquire(&p->word);
-		if (VINE_PEER_STATE(old) != VINE_PEER_FREE)
-			continue;
-		word = VINE_PEER(vine_next(VINE_PEER_INC(old)), ivpos, vectors,
-				 VINE_PEER_LIVE) | (unique ? VINE_PEER_UNIQUE : 0);
-		if (vine_cas64(&p->word, old, word) == old)
+	for (slot = 0; slot < VINE_MAX_PEERS; slot++)
+		if (vine_claim_slot(c, slot, fields))
 			break;
-	}
 	if (slot == VINE_MAX_PEERS)
 		return -EUSERS;
+	p = vine_peer(c, slot);
 	c->slot = slot;
-	c->word = word;
-	c->inc = VINE_PEER_INC(word);
+	c->inc = VINE_PEER_INC(c->word);
 	c->vectors = vectors;
 	c->timeout_ticks = timeout_ticks;
 	/* what our predecessor was told; nobody talks to us yet */
@@ -148,6 +174,14 @@ void vine_leave(struct vine_core *c)
 		vine_bury(c, c->slot, word);
 }
 
+/* Can the peer with this slot word ring us? Otherwise we have to look by ourselves. */
+static bool vine_rings_us(struct vine_core *c, u64 word)
+{
+	if (word & VINE_PEER_HOST && c->ops->wake)
+		return true;
+	return VINE_PEER_VECTORS(word) && c->vectors;
+}
+
 /* One look at another peer's slot. Has it changed? */
 static bool vine_watch(struct vine_core *c, u32 slot)
 {
@@ -157,8 +191,11 @@ static bool vine_watch(struct vine_core *c, u32 slot)
 	u64 beat = vine_ld64(&p->beat);
 	bool changed = word != seen->word;
 
-	if (VINE_PEER_STATE(word) == VINE_PEER_LIVE) {
-		c->polled_peers |= !VINE_PEER_VECTORS(word);
+	if (vine_host_dead(c, slot, word)) {
+		vine_bury(c, slot, word);
+		changed = true;
+	} else if (VINE_PEER_STATE(word) == VINE_PEER_LIVE) {
+		c->polled_peers |= !vine_rings_us(c, word);
 		if (changed || beat != seen->beat) {
 			seen->idle = 0;
 		} else if (++seen->idle >= c->timeout_ticks) {

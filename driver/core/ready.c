@@ -26,7 +26,10 @@ void vine_ready_mark(struct vine_core *c, u32 slot, u32 leaf, u32 bit)
 	u64 word = vine_ld64(&vine_peer(c, slot)->word);
 	u32 vectors = VINE_PEER_VECTORS(word);
 	u32 v = vectors ? leaf % vectors : 0;
+	/* two processes of one host: without any device */
+	bool host = word & VINE_PEER_HOST && c->ops->wake;
 	struct vine_rung *dst = &c->dst[slot];
+	__le64 *bell;
 	u64 seq, now;
 
 	vine_set_bit64(&vine_peer(c, slot)->leaf[leaf], bit);
@@ -35,7 +38,7 @@ void vine_ready_mark(struct vine_core *c, u32 slot, u32 leaf, u32 bit)
 	 * The read-modify-write is barrier (D).
 	 */
 	vine_set_bit64(&vine_vector(c, slot, v)->summary[leaf / 64], leaf % 64);
-	if (!vectors)
+	if (!vectors && !host)
 		return;		/* it polls */
 	/* "already rung" rests on our own doorbells only: others may be paused */
 	vine_lock(&dst->lock);
@@ -47,7 +50,15 @@ void vine_ready_mark(struct vine_core *c, u32 slot, u32 leaf, u32 bit)
 	now = vine_ld64(&vine_peer(c, slot)->word);
 	if (VINE_PEER_INC(now) == VINE_PEER_INC(word) && seq != dst->rung[v]) {
 		dst->rung[v] = seq;
-		c->ops->doorbell(c, VINE_PEER_IVPOS(word), v);
+		if (host) {
+			bell = &vine_vector(c, slot, 0)->bell;
+			/* when another one is faster it has changed as well */
+			now = vine_ld64(bell);
+			vine_cas64(bell, now, now + 1);
+			c->ops->wake(c, bell);
+		} else {
+			c->ops->doorbell(c, VINE_PEER_IVPOS(word), v);
+		}
 	}
 	vine_unlock(&dst->lock);
 }

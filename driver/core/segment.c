@@ -15,6 +15,7 @@ PIN(vine_wire_header, generation, 16);
 PIN_SIZE(vine_wire_header, 4096);
 PIN(vine_wire_vector, summary, 0);
 PIN(vine_wire_vector, drain_seq, 24);
+PIN(vine_wire_vector, bell, 32);
 PIN_SIZE(vine_wire_vector, 64);
 PIN(vine_wire_peer, word, 0);
 PIN(vine_wire_peer, beat, 64);
@@ -111,24 +112,42 @@ static bool vine_blank(void *base)
 	return true;
 }
 
-int vine_segment_open(void *base, u64 size, struct vine_geometry *geo)
+/* Of a segment that is not blank. */
+static int vine_segment_read(void *base, u64 size, struct vine_geometry *geo)
 {
 	struct vine_wire_header *h = base;
-	u64 format;
-	int err;
+	int err = vine_geometry_of(vine_ld64_acquire(&h->format), size, geo);
+
+	if (!err && vine_ld64(&h->features) >> 32)
+		err = -EPROTONOSUPPORT;
+	return err;
+}
+
+int vine_segment_check(void *base, u64 size)
+{
+	struct vine_wire_header *h = base;
+	struct vine_geometry geo;
 
 	if (size < VINE_MIN_SEGMENT)
 		return -ENOSPC;
-	format = vine_ld64_acquire(&h->format);
-	if (!format && vine_blank(base))
-		vine_cas64(&h->format, 0, vine_format_for(size));
+	if (!vine_ld64_acquire(&h->format) && vine_blank(base))
+		return 0;
 	/* not blank any more: it is foreign, or another peer came first */
-	format = vine_ld64_acquire(&h->format);
-	err = vine_geometry_of(format, size, geo);
+	return vine_segment_read(base, size, &geo);
+}
+
+int vine_segment_open(void *base, u64 size, struct vine_geometry *geo)
+{
+	struct vine_wire_header *h = base;
+	int err;
+
+	err = vine_segment_check(base, size);
 	if (err)
 		return err;
-	if (vine_ld64(&h->features) >> 32)
-		return -EPROTONOSUPPORT;
+	vine_cas64(&h->format, 0, vine_format_for(size));
+	err = vine_segment_read(base, size, geo);
+	if (err)
+		return err;
 	vine_cas64(&h->generation, 0, vine_random64() | 1);
 	return 0;
 }

@@ -487,6 +487,78 @@ static void silence_counts_on(void)
 	world_free(w);
 }
 
+/* Two processes on one host; the first is killed: its lock drops, and that is all. */
+static void killed_process_is_found(bool tick_finds_it)
+{
+	struct world *w = world_new(0);
+	struct peer *victim = world_peer(w, 0), *other = world_peer(w, 1);
+	u64 id;
+
+	victim->host = other->host = true;
+	victim->unique = other->unique = false;
+	EXPECT(!peer_join(victim));
+	if (tick_finds_it)
+		EXPECT(!peer_join(other));
+	CHECK(!vine_region_claim(&victim->core, 1, &id) &&
+	      !vine_region_publish(&victim->core, id));
+	if (tick_finds_it)
+		tick(other, 1);
+	CHECK(vine_peer_live(&victim->core, victim->core.slot, victim->core.inc));
+	w->locked[victim->core.slot] = NULL;
+	if (tick_finds_it)
+		CHECK(vine_tick(&other->core) & VINE_TICK_CHANGED);
+	else
+		CHECK(!peer_join(other));
+	CHECK(world_chunks_free(w) == w->geo.chunks);
+	peer_leave(other);
+	CHECK(world_clean(w));
+	world_free(w);
+}
+
+static void killed_found_by_tick(void)
+{
+	killed_process_is_found(true);
+}
+
+static void killed_found_by_join(void)
+{
+	killed_process_is_found(false);
+}
+
+/* A machine has no lock, and a machine cannot see any. */
+static void locks_are_of_processes(void)
+{
+	struct world *w = world_new(0);
+	struct peer *process = world_peer(w, 0), *machine = world_peer(w, 1);
+
+	process->host = true;
+	EXPECT(!peer_join(process) && !peer_join(machine));
+	tick(process, 1);
+	CHECK(vine_peer_live(&process->core, machine->core.slot, machine->core.inc));
+	w->locked[process->core.slot] = NULL;
+	tick(machine, 1);
+	CHECK(vine_peer_live(&process->core, process->core.slot, process->core.inc));
+	peer_leave(process);
+	peer_leave(machine);
+	CHECK(world_clean(w));
+	world_free(w);
+}
+
+/* A slot that is free, but still locked by who left it just now, is not taken. */
+static void locked_slot_passed_over(void)
+{
+	struct world *w = world_new(0);
+	struct peer *p = world_peer(w, 0), *leaving = world_peer(w, 1);
+
+	p->host = true;
+	w->locked[0] = leaving;
+	EXPECT(!peer_join(p));
+	CHECK(p->core.slot == 1 && w->locked[1] == p && w->locked[0] == leaving);
+	peer_leave(p);
+	CHECK(world_clean(w));
+	world_free(w);
+}
+
 static void *joiner(void *arg)
 {
 	struct peer *p = arg;
@@ -545,6 +617,10 @@ static const struct tap_test tests[] = {
 	{ "an administrator buries a suspect, and what it had is free", suspect_buried },
 	{ "nobody else can be buried so", bury_refused },
 	{ "the silence of a suspect is counted on", silence_counts_on },
+	{ "a process that was killed is found by the next tick of another", killed_found_by_tick },
+	{ "a process that was killed is found by the next that joins", killed_found_by_join },
+	{ "no machine is taken for a killed process, and none judges one", locks_are_of_processes },
+	{ "a process passes over a slot that is locked", locked_slot_passed_over },
 	{ "reaping twice at once is harmless", reaped_twice },
 	{ "peers that join and leave at once do not disturb each other", join_race },
 };

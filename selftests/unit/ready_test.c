@@ -55,6 +55,70 @@ static void every_bit(void)
 	curtain();
 }
 
+/* Two processes of one host, and a machine that has interrupts. */
+static void processes_ring(void)
+{
+	u64 bell;
+
+	w = world_new(0);
+	d = world_peer(w, 0);
+	d->vectors = 0;
+	d->unique = false;
+	d->host = true;
+	world_peer(w, 1)->host = true;
+	EXPECT(!peer_join(d) && !peer_join(world_peer(w, 1)) && !peer_join(world_peer(w, 2)));
+	a = &w->peer[1]->core;
+	b = &w->peer[2]->core;
+	bell = vine_ld64(&vine_peer(a, d->core.slot)->vector[0].bell);
+	vine_ready_mark(a, d->core.slot, 5, 9);
+	CHECK(w->wakes == 1 && !w->bells);
+	CHECK(vine_ld64(&vine_peer(a, d->core.slot)->vector[0].bell) == bell + 1);
+	/* once per drain */
+	vine_ready_mark(a, d->core.slot, 5, 10);
+	CHECK(w->wakes == 1);
+	CHECK(peer_drain(d, 5) == 3ULL << 9);
+	vine_ready_mark(a, d->core.slot, 5, 9);
+	CHECK(w->wakes == 2);
+	peer_drain(d, 5);
+	/* one that has a device too is rung the same way by its like, and by it otherwise */
+	vine_ready_mark(&d->core, a->slot, 7, 1);
+	CHECK(w->wakes == 3 && !w->bells);
+	vine_ready_mark(b, a->slot, 9, 1);
+	CHECK(w->wakes == 3 && w->bells == 1);
+	/* for a machine it polls */
+	vine_ready_mark(b, d->core.slot, 5, 11);
+	CHECK(w->wakes == 3 && w->bells == 1);
+	CHECK(peer_drain(d, 5) == 1ULL << 11);
+	curtain();
+}
+
+/* Who has to look by itself, because a living peer cannot ring it? */
+static void who_polls(void)
+{
+	w = world_new(0);
+	d = world_peer(w, 0);
+	d->vectors = 0;
+	d->unique = false;
+	d->host = true;
+	world_peer(w, 1)->host = true;
+	EXPECT(!peer_join(d) && !peer_join(world_peer(w, 1)));
+	a = &w->peer[1]->core;
+	vine_tick(&d->core);
+	vine_tick(a);
+	CHECK(!d->core.polled_peers && !a->polled_peers);
+	EXPECT(!peer_join(world_peer(w, 2)));
+	b = &w->peer[2]->core;
+	vine_tick(&d->core);
+	vine_tick(a);
+	vine_tick(b);
+	CHECK(d->core.polled_peers && !a->polled_peers && b->polled_peers);
+	peer_leave(d);
+	vine_tick(b);
+	CHECK(!b->polled_peers);
+	EXPECT(!peer_join(d));
+	curtain();
+}
+
 static void all_bits(void)
 {
 	u32 leaf, bit;
@@ -394,6 +458,8 @@ static const struct tap_test tests[] = {
 	{ "a new incarnation is rung at its own address and vector", reborn_elsewhere },
 	{ "a new incarnation does not see its predecessor's bits", predecessor_bits },
 	{ "a peer without vectors is marked and not rung", polled },
+	{ "processes of one host ring each other by the bell, machines do not", processes_ring },
+	{ "who has a living peer that cannot ring it polls", who_polls },
 	{ "every living peer is told of the tables, no dead one", tables },
 	{ "a drain is one pass though marks keep coming", one_pass },
 	{ "a drain ends whatever stands in the readiness words", garbage },

@@ -195,6 +195,39 @@ static void most_chunks(void)
 	}
 }
 
+/* Of each kind of segment: the check says what opening would, and writes nothing. */
+static void check_only(void)
+{
+	static const struct { u64 format, features, data; } kind[] = {
+		{ 0, 0, 0 },
+		{ VINE_FORMAT(16, 40), 0, 1 },
+		{ VINE_FORMAT(16, 400), 0, 0 },
+		{ VINE_FORMAT(16, 40), 1ULL << 40, 0 },
+		{ VINE_FORMAT(16, 40) + (1ULL << 24), 0, 0 },
+		{ 0, 0, 1 },
+	};
+	u8 *p = blank(16 * MB), *copy = blank(16 * MB);
+	struct vine_geometry g;
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(kind); i++) {
+		struct vine_wire_header *h = (void *)p;
+		int err;
+
+		h->format = kind[i].format;
+		h->features = kind[i].features;
+		h->generation = 0;
+		*(u64 *)(p + VINE_OFF_CHUNKMAP - 8) = kind[i].data;
+		memcpy(copy, p, 16 * MB);
+		err = vine_segment_check(p, 16 * MB);
+		CHECK(!memcmp(copy, p, 16 * MB));
+		CHECK(err == vine_segment_open(p, 16 * MB, &g));
+	}
+	CHECK(vine_segment_check(p, 8 * MB - 1) == -ENOSPC);
+	munmap(p, 16 * MB);
+	munmap(copy, 16 * MB);
+}
+
 static void *race_base;
 static pthread_barrier_t race_start;
 
@@ -239,6 +272,7 @@ static const struct tap_test tests[] = {
 	{ "an unknown incompatible feature is refused", incompatible },
 	{ "unknown compatible features are accepted", compatible },
 	{ "less than the smallest segment is refused and not written", too_small },
+	{ "a check says what opening would, and writes nothing", check_only },
 	{ "a format without chunks is refused", no_chunks },
 	{ "chunk sizes out of range are refused", bad_shifts },
 	{ "the largest geometry does not overflow", most_chunks },

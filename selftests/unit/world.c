@@ -19,7 +19,38 @@ static void doorbell(struct vine_core *core, u32 ivpos, u32 vector)
 		w->on_bell(w, ivpos, vector);
 }
 
-static const struct vine_ops ops = { .doorbell = doorbell };
+static void wake(struct vine_core *core, __le64 *bell)
+{
+	struct world *w = ((struct peer *)core)->w;
+
+	(void)bell;
+	__atomic_fetch_add(&w->wakes, 1, __ATOMIC_RELAXED);
+}
+
+static bool lock_slot(struct vine_core *core, u32 slot, bool on)
+{
+	struct peer *p = (struct peer *)core;
+
+	if (p->w->locked[slot] && p->w->locked[slot] != p)
+		return false;
+	p->w->locked[slot] = on ? p : NULL;
+	return true;
+}
+
+static bool dead(struct vine_core *core, u32 slot)
+{
+	return !((struct peer *)core)->w->locked[slot];
+}
+
+static const struct vine_ops machine_ops = { .doorbell = doorbell };
+static const struct vine_ops host_ops = {
+	.doorbell = doorbell, .wake = wake, .lock = lock_slot, .dead = dead,
+};
+
+static const struct vine_ops *ops(const struct peer *p)
+{
+	return p->host ? &host_ops : &machine_ops;
+}
 
 static void fatal(const char *what)
 {
@@ -95,10 +126,10 @@ int peer_join(struct peer *p)
 {
 	int err;
 
-	vine_core_init(&p->core, p->w->base, &p->w->geo, p->chunk_use, &ops);
+	vine_core_init(&p->core, p->w->base, &p->w->geo, p->chunk_use, ops(p));
 	err = vine_join(&p->core, p->ivpos, p->vectors, p->unique, p->timeout);
 	if (err)
-		vine_core_init(&p->core, p->w->base, &p->w->geo, p->chunk_use, &ops);
+		vine_core_init(&p->core, p->w->base, &p->w->geo, p->chunk_use, ops(p));
 	else
 		peer_drain(p, 0);
 	return err;
@@ -107,7 +138,9 @@ int peer_join(struct peer *p)
 void peer_leave(struct peer *p)
 {
 	vine_leave(&p->core);
-	vine_core_init(&p->core, p->w->base, &p->w->geo, p->chunk_use, &ops);
+	if (p->host)
+		lock_slot(&p->core, p->core.slot, false);
+	vine_core_init(&p->core, p->w->base, &p->w->geo, p->chunk_use, ops(p));
 }
 
 struct world *world_with(u32 n)

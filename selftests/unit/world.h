@@ -18,6 +18,7 @@ struct peer {
 	u32 *chunk_use;
 	u32 ivpos, vectors, timeout;
 	bool unique;
+	bool host;		/* a process on the host */
 	u64 got[VINE_LEAVES];	/* what peer_drain() has found */
 };
 
@@ -28,6 +29,8 @@ struct world {
 	struct peer *peer[WORLD_PEERS];
 	bool deaf;		/* doorbells are dropped, as hardware may */
 	u64 bells;		/* rung, dropped ones too */
+	u64 wakes;		/* the same without a device, between processes */
+	struct peer *locked[VINE_MAX_PEERS];	/* which process has the slot's lock */
 	u64 bell[WORLD_PEERS][64];	/* the same by IVPosition and vector */
 	/* called for a doorbell that is not dropped; may be NULL */
 	void (*on_bell)(struct world *w, u32 ivpos, u32 vector);

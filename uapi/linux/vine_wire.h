@@ -66,10 +66,13 @@ struct vine_wire_header {
 	 (__u64)(shift) << 32 | (__u64)(chunks) << 40)
 
 /*
- * Peer slot word: {incarnation:32, IVPosition:16, -:1, unique:1, vectors:6, state:8}.
+ * Peer slot word: {incarnation:32, IVPosition:16, host:1, unique:1, vectors:6, state:8}.
  * @vectors is the number of MSI-X vectors that this peer serves; 0 means that
  * it has none, polls, and cannot ring. VINE_PEER_UNIQUE: no other living machine can
- * have this IVPosition (ivshmem-plain devices all read 0). @beat is counted up by the owner only.
+ * have this IVPosition (ivshmem-plain devices all read 0). VINE_PEER_HOST: a process on
+ * the host. Others of these ring it by its bell, whatever @vectors says to the rest, and
+ * while it lives it has a lock on its slot's byte of the file (Documentation/host.md).
+ * @beat is counted up by the owner only.
  */
 #define VINE_PEER_FREE		0
 #define VINE_PEER_LIVE		1
@@ -81,6 +84,7 @@ struct vine_wire_header {
 #define VINE_PEER_IVPOS(w)	((__u32)((w) >> 16 & 0xffff))
 #define VINE_PEER_INC(w)	((__u32)((w) >> 32))
 #define VINE_PEER_UNIQUE	(1ULL << 14)
+#define VINE_PEER_HOST		(1ULL << 15)
 #define VINE_PEER(inc, ivpos, vectors, state)			\
 	((__u64)(state) | (__u64)(vectors) << 8 |		\
 	 (__u64)(ivpos) << 16 | (__u64)(inc) << 32)
@@ -90,7 +94,9 @@ struct vine_wire_header {
  * that says "look at the tables". The bits stand in leaf words; leaf word L
  * belongs to vector L % vectors (vector 0 of a peer that has none), and bit
  * L % 64 of summary word L / 64 of that vector says that the leaf word has a
- * bit. @drain_seq is counted up by the owner only, once per drain.
+ * bit. @drain_seq is counted up by the owner only, once per drain. @bell of vector 0 is
+ * that of a process on the host, for all its vectors: counted up by those who ring it, who
+ * then wake whoever sleeps on its low half (futex(2)).
  */
 #define VINE_LEAF_CLIENT	0	/* + queue / 64: for the client's side */
 #define VINE_LEAF_SERVER	64	/* + queue / 64: for the server's side */
@@ -102,7 +108,8 @@ struct vine_wire_header {
 struct vine_wire_vector {
 	__le64 summary[VINE_SUMMARIES];
 	__le64 drain_seq;
-	__le64 reserved[4];
+	__le64 bell;
+	__le64 reserved[3];
 };
 
 struct vine_wire_peer {
