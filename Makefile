@@ -14,7 +14,7 @@ export V
 help:
 	@sed -n 's/^#: //p' $(firstword $(MAKEFILE_LIST))
 
-#: make demo [INPUT=file] [PICTURE=file.png]
+#: make demo [INPUT=file] [PICTURE=file.png] [APPLIANCE=host]
 #:                          two VMs do real work through /dev/vine0; see README.md
 #: make check               all tests: models, units, driver in guests (= make test)
 #: make check-debug         the guest tests on a kernel with KASAN, lockdep, kmemleak...
@@ -157,7 +157,8 @@ demo: deps-demo
 	@tools/demo/run --kernel "$$(tools/vm/kernel $(KERNEL))" --modules $(B)/module-$(KERNEL) \
 		--server $(B)/vine-server --appliance $(B)/vine-appliance --plugins $(B)/plugins \
 		--bin $(B)/demo/bin --out $(B)/demo $(if $(INPUT),--input "$$INPUT") \
-		$(if $(PICTURE),--picture "$$PICTURE") $(if $(CORRUPT),--corrupt $(CORRUPT))
+		$(if $(PICTURE),--picture "$$PICTURE") $(if $(CORRUPT),--corrupt $(CORRUPT)) \
+		$(if $(filter host,$(APPLIANCE)),--host)
 
 .PHONY: check test check-debug models unit mutants lint
 check test: deps-check

@@ -6,6 +6,7 @@
 #	talk.sh both TASKS SECONDS	appliance and clients in this guest
 #	talk.sh serve SECONDS		the appliance, until the other guest is done
 #	talk.sh drive TASKS SECONDS	the clients
+#	talk.sh client TASKS SECONDS	clients of an appliance that is no guest
 #
 # TASKS: of each of the 10 threads of the stress program. SECONDS: for each step.
 # shellcheck disable=SC1091,SC2015,SC2317
@@ -106,6 +107,13 @@ drive)
 	ok "nothing is left in the segment" nothing_left
 	ok "the other guest is told" quietly vine_traffic --drive --name bye --queues 1 \
 		--messages 10 --timeout "$patience"
+	;;
+client)
+	tasks=$2 patience=$3
+	plan 5
+	ok "an appliance is there" until_true "$patience" offered
+	programs
+	ok "nothing is left in the segment" nothing_left
 	;;
 esac
 done_testing
