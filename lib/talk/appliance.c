@@ -188,6 +188,21 @@ static void appliance_free(struct appliance *a)
 	free(a);
 }
 
+/* Whoever offers a service and then has none is not asked again at once: it would be asked often. */
+static bool its_fault(int error)
+{
+	switch (error) {
+	case -ETIMEDOUT:
+	case -EPROTO:
+	case -EACCES:
+	case -EPIPE:
+	case -ECONNREFUSED:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* Ends a session that did not begin: nobody has heard of it. */
 static void give_up(struct appliance *a, int error)
 {
@@ -242,7 +257,7 @@ static void open_session(const struct vine_service *s)
 		add(a);
 		return;
 	}
-	if (a->control || ret == -ETIMEDOUT || ret == -EPROTO || ret == -EACCES)
+	if (a->control || its_fault(ret))
 		retry = vine_deadline_ms(device_patience_ms);
 	give_up(a, ret);
 	/* kept when nothing else would tell when to try again */
@@ -305,6 +320,7 @@ void appliances_find(void)
 	pthread_mutex_lock(&search);
 	for (a = appliance_next(NULL); a; a = appliance_next(a))
 		check(a);
+	connections_poll();
 	n = list_services(&services);
 	if (n == -ENODEV && !device_reopen())
 		n = list_services(&services);

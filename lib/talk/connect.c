@@ -14,7 +14,7 @@
  * thread that needs one adopts it; or it is closed when the last task there is done.
  *
  * Tasks may be in flight that nobody waits for: they were freed. Their completions are pulled
- * when a thread needs a connection, or when memory runs out.
+ * when a thread needs a connection, when appliances are looked for, or when memory runs out.
  */
 #define _GNU_SOURCE
 #include <errno.h>

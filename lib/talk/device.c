@@ -267,12 +267,12 @@ static int issue_on_own_queue(struct device_task *t, const struct device_accel *
 	int ret;
 
 	ret = connection_of_thread(accel->appliance, &c);
+	if (ret && ends_session(ret)) {
+		appliance_lost(accel->appliance, ret);
+		return -EPIPE;
+	}
 	if (ret) {
-		if (ends_session(ret))
-			appliance_lost(accel->appliance, ret);
-		else
-			talk_warn("no queue to appliance %s: %s", accel->appliance->name,
-				  strerror(-ret));
+		talk_warn("no queue to appliance %s: %s", accel->appliance->name, strerror(-ret));
 		return ret;
 	}
 	ret = connection_issue(c, t, accel->id, proc);

@@ -19,7 +19,9 @@ struct number {
 struct procedure {
 	struct talk_proc_obj obj;
 	struct procedure *next;		/* in @all, which has a reference */
-	unsigned int users;		/* registers and gets without their puts */
+	unsigned int users;		/* registers and gets, also under way, without their puts */
+	bool asking;			/* one of them asks the appliances */
+	bool known;			/* one of them went well */
 	vine_accel_type_e type;
 	char name[TALK_NAME + 1];
 
@@ -31,7 +33,9 @@ struct procedure {
 	unsigned int count;
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* of @all, and all @users */
+/* Of @all, and what is before @type. Nobody is asked under it either. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t answered = PTHREAD_COND_INITIALIZER;	/* one does not ask any more */
 static struct procedure *all;
 
 /* ---- what an appliance is asked ---- */
@@ -186,14 +190,18 @@ int procedure_number(struct talk_proc_obj *proc, struct appliance *a, uint32_t *
 
 /* ---- procedures ---- */
 
-/* Appliances that are still there may forget it. */
+/* Appliances that are still there may forget it. No other thread knows it. */
+static void put_numbers(struct procedure *p)
+{
+	for (; p->count; p->count--)
+		put_number(p->numbers[p->count - 1].appliance, p->numbers[p->count - 1].number);
+}
+
 static void destroy(struct handle *h)
 {
 	struct procedure *p = (struct procedure *)h;
-	unsigned int i;
 
-	for (i = 0; i < p->count; i++)
-		put_number(p->numbers[i].appliance, p->numbers[i].number);
+	put_numbers(p);
 	pthread_mutex_destroy(&p->lock);
 	free(p->numbers);
 	free(p->bytes);
@@ -213,8 +221,9 @@ static struct procedure *procedure_new(vine_accel_type_e type, const char *name)
 	return p;
 }
 
-/* ---- those of this process; with the lock held ---- */
+/* ---- those of this process ---- */
 
+/* With the lock held, as in add() and begin(). */
 static struct procedure *find(vine_accel_type_e type, const char *name)
 {
 	struct procedure *p;
@@ -226,16 +235,87 @@ static struct procedure *find(vine_accel_type_e type, const char *name)
 	return NULL;
 }
 
-static int add(struct procedure *p)
+static struct procedure *add(vine_accel_type_e type, const char *name)
 {
-	int ret = handle_open(&p->obj.h, HANDLE_PROC, destroy);
+	struct procedure *p = procedure_new(type, name);
 
-	if (ret)
-		return ret;
+	if (!p)
+		return NULL;
+	if (handle_open(&p->obj.h, HANDLE_PROC, destroy)) {
+		destroy(&p->obj.h);
+		return NULL;
+	}
 	handle_hold(&p->obj.h);
 	p->next = all;
 	all = p;
-	return 0;
+	return p;
+}
+
+/* A register or get begins: it is a user, and has a reference, should somebody put too often. */
+static struct procedure *begin(vine_accel_type_e type, const char *name)
+{
+	struct procedure *p = find(type, name);
+
+	if (!p)
+		p = add(type, name);
+	if (!p)
+		return NULL;
+	p->users++;
+	handle_hold(&p->obj.h);
+	return p;
+}
+
+/* False: it had no user: another thread has put the last one meanwhile. */
+static bool drop_user(struct procedure *p)
+{
+	struct procedure **link;
+	bool had, last;
+
+	pthread_mutex_lock(&lock);
+	had = p->users;
+	last = had && !--p->users;
+	if (last) {
+		for (link = &all; *link != p; link = &(*link)->next)
+			;
+		*link = p->next;
+	}
+	pthread_mutex_unlock(&lock);
+	if (last) {
+		handle_close(HANDLE_PROC, p->obj.h.value);
+		handle_put(&p->obj.h);
+	}
+	return had;
+}
+
+/* With the lock held, which it lets go. */
+static int end(struct procedure *p, int ret, struct talk_proc_obj **proc)
+{
+	if (!ret)
+		p->known = true;
+	else if (!p->known)
+		put_numbers(p);		/* the next one that registers it may have other bytes */
+	pthread_mutex_unlock(&lock);
+	if (ret)
+		drop_user(p);
+	else
+		*proc = &p->obj;
+	handle_put(&p->obj.h);
+	return ret;
+}
+
+/* Around asking: others that need the answer wait, and those that do not go on. */
+static void begin_asking(struct procedure *p)
+{
+	p->asking = true;
+	pthread_mutex_unlock(&lock);
+	appliances_find();
+}
+
+static void end_asking(struct procedure *p)
+{
+	pthread_mutex_lock(&lock);
+	p->asking = false;
+	pthread_cond_broadcast(&answered);
 }
 
 static bool is_same(const struct procedure *p, const void *bytes, size_t size)
@@ -297,63 +377,37 @@ int procedure_register(vine_accel_type_e type, const char *name, const void *byt
 		       struct talk_proc_obj **proc)
 {
 	struct procedure *p;
-	bool is_new;
-	int ret = 0;
+	int ret;
 
 	pthread_mutex_lock(&lock);
-	p = find(type, name);
-	is_new = !p;
-	if (is_new)
-		p = procedure_new(type, name);
+	p = begin(type, name);
 	if (!p) {
-		ret = -ENOMEM;
-	} else if (p->registered) {
+		pthread_mutex_unlock(&lock);
+		return -ENOMEM;
+	}
+	while (p->asking)
+		pthread_cond_wait(&answered, &lock);
+	if (p->registered) {
 		ret = is_same(p, bytes, size) ? 0 : -EEXIST;
 	} else {
-		appliances_find();
+		begin_asking(p);
 		ret = set_bytes(p, bytes, size);
+		end_asking(p);
 	}
-	if (!ret && is_new)
-		ret = add(p);
-	if (!ret) {
-		p->users++;
-		*proc = &p->obj;
-	} else if (p && is_new) {
-		destroy(&p->obj.h);
-	}
-	pthread_mutex_unlock(&lock);
-	return ret;
+	return end(p, ret, proc);
 }
 
 /* One that an appliance has. */
-static int get_anywhere(vine_accel_type_e type, const char *name, struct procedure **out)
+static int get_anywhere(struct procedure *p)
 {
-	struct procedure *p = procedure_new(type, name);
 	struct appliance *a;
 	uint32_t number;
-	int ret = REFUSED;
 
-	if (!p)
-		return -ENOMEM;
-	appliances_find();
 	for (a = appliance_next(NULL); a; a = appliance_next(a)) {
-		if (!appliance_has(a, type))
-			continue;
-		ret = ask_get(p, a, &number);
-		if (ret == ACCEPTED)
-			break;
+		if (appliance_has(a, p->type) && ask_get(p, a, &number) == ACCEPTED)
+			return keep_number(p, a, &number);
 	}
-	if (!a)
-		ret = -ENOENT;
-	else
-		ret = keep_number(p, a, &number);
-	if (!ret)
-		ret = add(p);
-	if (ret)
-		destroy(&p->obj.h);
-	else
-		*out = p;
-	return ret;
+	return -ENOENT;
 }
 
 int procedure_get(vine_accel_type_e type, const char *name, struct talk_proc_obj **proc)
@@ -362,39 +416,24 @@ int procedure_get(vine_accel_type_e type, const char *name, struct talk_proc_obj
 	int ret = 0;
 
 	pthread_mutex_lock(&lock);
-	p = find(type, name);
-	if (!p)
-		ret = get_anywhere(type, name, &p);
-	if (!ret) {
-		p->users++;
-		*proc = &p->obj;
+	p = begin(type, name);
+	if (!p) {
+		pthread_mutex_unlock(&lock);
+		return -ENOMEM;
 	}
-	pthread_mutex_unlock(&lock);
-	return ret;
+	while (!p->known && p->asking)
+		pthread_cond_wait(&answered, &lock);
+	if (!p->known) {
+		begin_asking(p);
+		ret = get_anywhere(p);
+		end_asking(p);
+	}
+	return end(p, ret, proc);
 }
 
 int procedure_put(struct talk_proc_obj *proc)
 {
-	struct procedure *p = (struct procedure *)proc, **link;
-	bool last;
-
-	pthread_mutex_lock(&lock);
-	if (!p->users) {
-		pthread_mutex_unlock(&lock);
-		return -EINVAL;		/* another thread has put the last one meanwhile */
-	}
-	last = !--p->users;
-	if (last) {
-		for (link = &all; *link != p; link = &(*link)->next)
-			;
-		*link = p->next;
-	}
-	pthread_mutex_unlock(&lock);
-	if (last) {
-		handle_close(HANDLE_PROC, p->obj.h.value);
-		handle_put(&p->obj.h);
-	}
-	return 0;
+	return drop_user((struct procedure *)proc) ? 0 : -EINVAL;
 }
 
 /* All handles are closed. */
@@ -412,4 +451,5 @@ void procedures_forked(void)
 {
 	all = NULL;
 	pthread_mutex_init(&lock, NULL);
+	pthread_cond_init(&answered, NULL);
 }

@@ -816,6 +816,7 @@ static vine_task *task_issue(vine_accel *accel, vine_proc *proc, vine_data *args
 	struct talk_accel_obj *accel_obj;
 	struct talk_task_obj *task;
 	vine_task *value;
+	int ret;
 
 	if (!buffers_fit(args, in_count, input, out_count, output, call))
 		return NULL;
@@ -846,16 +847,16 @@ static vine_task *task_issue(vine_accel *accel, vine_proc *proc, vine_data *args
 	claim_buffers(task);
 	if (TRACE_ON())
 		trace_task_issued(task);
-	if (backend->task_issue(task))
+	ret = backend->task_issue(task);
+	if (ret)
 		goto unclaim;
 	mark_issued(task);
 	leave();
 	return value;
 
 unclaim:
-	task->stats.reason = vine_reason_no_accelerator;
 	if (TRACE_ON())
-		trace_task_done(task);
+		trace_task_refused(task, ret == -EPIPE ? "the accelerator is gone" : strerror(-ret));
 	unclaim_buffers(task);
 	atomic_store_explicit(&task->state, task_failed, memory_order_release);
 	mark_issued(task);

@@ -147,7 +147,7 @@ struct talk_backend {
 	struct talk_task_obj *(*task_new)(void);
 	/*
 	 * Starts it; may block while there is no room. After success talk_task_done() is
-	 * called once, perhaps before this returns.
+	 * called once, perhaps before this returns. -EPIPE: the accelerator is gone.
 	 */
 	int (*task_issue)(struct talk_task_obj *task);
 	/* Takes what completions there are, without waiting. May be NULL. */

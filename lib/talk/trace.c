@@ -638,6 +638,22 @@ static void format_done(struct text *csv, struct text *json, pid_t thread, const
 	text_put(json, "}}");
 }
 
+struct refusal {
+	const struct talk_task_obj *task;
+	const char *why;
+};
+
+static void format_refused(struct text *csv, struct text *json, pid_t thread, const void *what)
+{
+	const struct refusal *r = what;
+
+	(void)csv;
+	json_async(json, r->task, false, "e", talk_now(), thread);
+	json_text(json, "\"state\":", "refused");
+	json_text(json, ",\"reason\":", r->why);
+	text_put(json, "}}");
+}
+
 void trace_task_issued(const struct talk_task_obj *task)
 {
 	struct trace_buffer *b = my_buffer();
@@ -652,4 +668,13 @@ void trace_task_done(const struct talk_task_obj *task)
 
 	if (b)
 		add(b, format_done, b->thread, task);
+}
+
+void trace_task_refused(const struct talk_task_obj *task, const char *why)
+{
+	struct trace_buffer *b = my_buffer();
+	struct refusal r = { task, why };
+
+	if (b)
+		add(b, format_refused, b->thread, &r);
 }

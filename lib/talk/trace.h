@@ -125,11 +125,12 @@ void trace_span(const char *name, pid_t thread, uint64_t begin, uint64_t end,
 		const struct trace_fact *facts, unsigned int count);
 
 /*
- * @task was given to the back end; is done. Both while its accelerator, procedure and @stats
- * are there, and when TRACE_ON().
+ * @task is given to the back end; is done; is refused by it, and why. All while its accelerator,
+ * procedure and @stats are there, and when TRACE_ON().
  */
 void trace_task_issued(const struct talk_task_obj *task);
 void trace_task_done(const struct talk_task_obj *task);
+void trace_task_refused(const struct talk_task_obj *task, const char *why);
 
 #else
 
@@ -163,6 +164,12 @@ static inline void trace_close(void) { }
 static inline void trace_task_issued(const struct talk_task_obj *task) { (void)task; }
 
 static inline void trace_task_done(const struct talk_task_obj *task) { (void)task; }
+
+static inline void trace_task_refused(const struct talk_task_obj *task, const char *why)
+{
+	(void)task;
+	(void)why;
+}
 
 #endif
 

@@ -585,23 +585,33 @@ static void actor_did(unsigned int tasks)
 	EXPECT(EVENTUALLY(actor.rounds - rounds > 2));
 }
 
-/* Nobody waits for their tasks: the next thread that needs a queue does away with theirs. */
-static void forgotten(void)
+static void forget_six(void)
 {
+	unsigned int tasks = actor.tasks;
 	pthread_t t[6];
-	struct job j;
 	int i;
 
-	if (!begin())
-		return;
-	shared_proc = vine_proc_register(ANY, "p", "p", 1);
 	pthread_barrier_init(&all_issued, NULL, 6);
 	for (i = 0; i < 6; i++)
 		pthread_create(&t[i], NULL, issue_and_forget, NULL);
 	for (i = 0; i < 6; i++)
 		pthread_join(t[i], NULL);
 	pthread_barrier_destroy(&all_issued);
-	actor_did(6);
+	actor_did(tasks + 6);
+}
+
+/* Nobody waits for their tasks: whoever looks around, or needs a queue, does away with theirs. */
+static void forgotten(void)
+{
+	struct job j;
+
+	if (!begin())
+		return;
+	shared_proc = vine_proc_register(ANY, "p", "p", 1);
+	forget_six();
+	EXPECT(vine_accel_list(ANY, NULL) == 4);
+	EXPECT(EVENTUALLY(actor.queues == 1));	/* control */
+	forget_six();
 	EXPECT(job_new(&j, 100) && job_issue(&j, accels[0], shared_proc, 1));
 	EXPECT(EVENTUALLY(actor.queues == 2));	/* control, and ours */
 	EXPECT(job_wait(&j));
@@ -856,17 +866,20 @@ static void tried_again(void)
 	end();
 }
 
-/* Nonsense, or the end, while it says what it has: that, too, is not tried again at once. */
+/* Nonsense, or the end, before it has said what it has: that, too, is not tried again at once. */
 static void greeting_fails(void)
 {
-	static const enum actor_trick tricks[] = { A, CLOSE };
+	/* WELCOME; the second ACCEL */
+	static const struct { enum actor_trick trick; int at; } plays[] = {
+		{ CLOSE, 0 }, { A, 3 }, { CLOSE, 3 },
+	};
 	unsigned int i;
 
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < 3; i++) {
 		memset(&actor, 0, sizeof(actor));
 		actor.accels = 4;
-		actor.trick = tricks[i];
-		actor.trick_at = 3;	/* the second ACCEL */
+		actor.trick = plays[i].trick;
+		actor.trick_at = plays[i].at;
 		actor_start(&actor);
 		vine_talk_backend("device");
 		vine_talk_init();
@@ -960,10 +973,58 @@ static void two_appliances(void)
 	end();
 }
 
-/* It was never told of @shared_proc. */
+/* Two appliances. The second one, alone in @silent, has a CPU, and does not answer any more. */
+static pid_t silent_pid;
 static vine_accel *silent;
 static atomic_bool told;
 
+static bool begin_silent(void)
+{
+	int i;
+
+	silent_pid = second_actor();
+	if (!begin_with(5)) {
+		kill(silent_pid, SIGKILL);
+		waitpid(silent_pid, NULL, 0);
+		return false;
+	}
+	for (i = 0; i < 5; i++)
+		if (!strcmp(vine_accel_location(accels[i]).appliance, "second"))
+			silent = accels[i];
+	if (silent == accels[0])
+		accels[0] = accels[1];
+	device_patience_ms = 60000;
+	wrong = waiter = 0;
+	told = false;
+	return true;
+}
+
+static void fall_silent(void)
+{
+	int status;
+
+	kill(silent_pid, SIGSTOP);
+	waitpid(silent_pid, &status, WUNTRACED);
+}
+
+/* @t asks it something. It answers. */
+static void speak(pthread_t t)
+{
+	EXPECT(!told);
+	kill(silent_pid, SIGCONT);
+	pthread_join(t, NULL);
+	EXPECT(!wrong);
+}
+
+static void end_silent(void)
+{
+	device_patience_ms = 10000;
+	kill(silent_pid, SIGKILL);
+	waitpid(silent_pid, NULL, 0);
+	end();
+}
+
+/* It was never told of @shared_proc. */
 static void *issue_to_silent(void *arg)
 {
 	vine_task *task;
@@ -979,43 +1040,60 @@ static void *issue_to_silent(void *arg)
 /* A procedure is used on one appliance while another one is told of it, and says nothing. */
 static void silent_appliance(void)
 {
-	pid_t pid = second_actor();
-	int status;
 	struct job j;
 	pthread_t t;
-	int i;
 
-	if (!begin_with(5)) {
-		kill(pid, SIGKILL);
-		waitpid(pid, NULL, 0);
+	if (!begin_silent())
 		return;
-	}
-	for (i = 0; i < 5; i++)
-		if (!strcmp(vine_accel_location(accels[i]).appliance, "second"))
-			silent = accels[i];
-	if (silent == accels[0])
-		accels[0] = accels[1];
 	shared_proc = vine_proc_register(GPU, "p", "p", 1);	/* the other one has none */
 	EXPECT(job_new(&j, 100));
-	device_patience_ms = 60000;
-	wrong = waiter = 0;
-	told = false;
-	kill(pid, SIGSTOP);
-	waitpid(pid, &status, WUNTRACED);
+	fall_silent();
 	pthread_create(&t, NULL, issue_to_silent, NULL);
 	EXPECT(EVENTUALLY(waiter));
 	subject_sleeps(waiter);
 	EXPECT(job_issue(&j, accels[0], shared_proc, 1) && job_wait(&j));
-	EXPECT(!told);
-	kill(pid, SIGCONT);
-	pthread_join(t, NULL);
-	EXPECT(!wrong && actor.registered == 1);
-	device_patience_ms = 10000;
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	speak(t);
+	EXPECT(actor.registered == 1);
 	job_free(&j);
 	vine_proc_put(shared_proc);
-	end();
+	end_silent();
+}
+
+static void *register_with_silent(void *arg)
+{
+	vine_proc *p;
+
+	waiter = gettid();
+	p = vine_proc_register(CPU, "q", "q", 1);
+	told = true;
+	wrong += !p || !vine_proc_put(p);
+	return arg;
+}
+
+/* While a thread waits for it, those that need nothing of it get on with theirs. */
+static void silent_procedures(void)
+{
+	vine_proc *known, *got, *other;
+	pthread_t t;
+
+	if (!begin_silent())
+		return;
+	known = vine_proc_register(CPU, "known", "k", 1);
+	got = vine_proc_get(CPU, "got");
+	EXPECT(known && got);
+	fall_silent();
+	pthread_create(&t, NULL, register_with_silent, NULL);
+	EXPECT(EVENTUALLY(waiter));
+	subject_sleeps(waiter);
+	EXPECT(vine_proc_register(CPU, "known", "k", 1) == known);
+	EXPECT(!vine_proc_register(CPU, "known", "kk", 2));
+	EXPECT(vine_proc_get(CPU, "known") == known && vine_proc_get(CPU, "got") == got);
+	other = vine_proc_register(GPU, "other", "o", 1);	/* it has none */
+	EXPECT(other && vine_proc_get(GPU, "got"));
+	EXPECT(vine_proc_put(known) && vine_proc_put(known) && vine_proc_put(known));
+	EXPECT(vine_proc_put(got) && vine_proc_put(other));
+	speak(t);
+	end_silent();
 }
 
 static void refused(void)
@@ -1100,6 +1178,46 @@ static void procedures(void)
 	}
 	job_free(&j);
 	vine_proc_put(a);
+	end();
+}
+
+/* All at once, with one of two bytes: either all of some bytes have the same one, or none. */
+#define AT_ONCE	8
+
+static pthread_barrier_t at_once;
+static vine_proc *answers[AT_ONCE];
+
+static void *register_at_once(void *arg)
+{
+	uintptr_t i = (uintptr_t)arg;
+	unsigned int n;
+
+	for (n = 0; n < SCALED(300); n++) {
+		pthread_barrier_wait(&at_once);
+		answers[i] = i == AT_ONCE - 1 ? vine_proc_get(CPU, "p") :
+				vine_proc_register(CPU, "p", i % 2 ? "p1" : "p2", 2);
+		pthread_barrier_wait(&at_once);
+		wrong += !answers[0] == !answers[1];
+		if (i < AT_ONCE - 1)
+			wrong += answers[i] != answers[i % 2];
+		else
+			wrong += answers[i] != answers[!answers[0]];
+		pthread_barrier_wait(&at_once);
+		wrong += answers[i] && !vine_proc_put(answers[i]);
+	}
+	return NULL;
+}
+
+static void procedures_at_once(void)
+{
+	if (!begin())
+		return;
+	wrong = 0;
+	pthread_barrier_init(&at_once, NULL, AT_ONCE);
+	run_threads(AT_ONCE, register_at_once);
+	pthread_barrier_destroy(&at_once);
+	EXPECT(!wrong);
+	EXPECT(EVENTUALLY(!actor.procedures));	/* nothing of those that were refused is left */
 	end();
 }
 
@@ -1536,8 +1654,11 @@ static const struct tap_test tests[] = {
 	{ "two appliances: the other one goes on when one dies", two_appliances },
 	{ "a silent appliance that is told of a procedure keeps no other one from it",
 	  silent_appliance },
+	{ "a silent appliance that is told of a procedure keeps nobody from theirs",
+	  silent_procedures },
 	{ "a task queue that is refused ends the session", refused },
 	{ "procedures: one for the same bytes, counted, registered where they are used", procedures },
+	{ "procedures of one name, registered by many threads at once", procedures_at_once },
 	{ "more puts than there is room for", many_puts },
 	{ "other bytes are registered there: NULL", other_bytes },
 	{ "an accelerator that is held", exclusive },
