@@ -183,12 +183,12 @@ static int vine_dev_join(struct vine_dev *vdev)
 	unsigned int ticks = max(vine_peer_timeout_ms / VINE_TICK_MS, 2U);
 	int err;
 
-	err = vine_segment_open(vdev->bus.base, vdev->bus.size, &vdev->geo);
+	err = vine_segment_open(vdev->base, vdev->size, &vdev->geo);
 	if (!err)
 		err = vine_dev_size(vdev);
 	if (err)
 		return err;
-	vine_core_init(vdev->core, vdev->bus.base, &vdev->geo, vdev->chunk_use,
+	vine_core_init(vdev->core, vdev->base, &vdev->geo, vdev->chunk_use,
 		       &vdev->ops);
 	err = vine_join(vdev->core, vdev->bus.ivposition, vdev->bus.vectors,
 			vdev->bus.unique, ticks);
@@ -305,13 +305,34 @@ static void vine_dev_release(struct device *dev)
 	kvfree(vdev);
 }
 
+static ssize_t offset_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%llu\n", container_of(dev, struct vine_dev, dev)->offset);
+}
+static DEVICE_ATTR_RO(offset);
+
+static ssize_t size_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%llu\n", container_of(dev, struct vine_dev, dev)->size);
+}
+static DEVICE_ATTR_RO(size);
+
+static struct attribute *vine_dev_attrs[] = {
+	&dev_attr_offset.attr,
+	&dev_attr_size.attr,
+	NULL
+};
+ATTRIBUTE_GROUPS(vine_dev);
+
 /**
  * vine_dev_alloc() - a device that is not known to anybody yet
  * @parent: the PCI or platform device
+ * @offset: of the segment, in its memory
+ * @size: of the segment
  *
  * Return: the device, to be given back by vine_dev_free(), or an error pointer.
  */
-struct vine_dev *vine_dev_alloc(struct device *parent)
+struct vine_dev *vine_dev_alloc(struct device *parent, u64 offset, u64 size)
 {
 	struct vine_dev *vdev;
 	dev_t devt;
@@ -332,6 +353,8 @@ struct vine_dev *vine_dev_alloc(struct device *parent)
 	for (v = 0; v < ARRAY_SIZE(vdev->vector); v++)
 		spin_lock_init(&vdev->vector[v]);
 	vdev->session = 1;
+	vdev->offset = offset;
+	vdev->size = size;
 	init_waitqueue_head(&vdev->tables);
 	INIT_DELAYED_WORK(&vdev->tick, vine_tick_work);
 	INIT_WORK(&vdev->tidy, vine_tidy_work);
@@ -343,6 +366,7 @@ struct vine_dev *vine_dev_alloc(struct device *parent)
 	vdev->dev.class = &vine_class;
 	vdev->dev.parent = parent;
 	vdev->dev.devt = devt;
+	vdev->dev.groups = vine_dev_groups;
 	vdev->dev.release = vine_dev_release;
 	/* from here on vine_dev_free() undoes everything */
 	vdev->inode = vine_inode_new();
@@ -370,12 +394,12 @@ void vine_dev_free(struct vine_dev *vdev)
 static void vine_explain(struct vine_dev *vdev, int err)
 {
 	struct device *dev = vdev->dev.parent;
-	u64 format = le64_to_cpu(READ_ONCE(*(__le64 *)vdev->bus.base));
+	u64 format = le64_to_cpu(READ_ONCE(*(__le64 *)vdev->base));
 
 	switch (err) {
 	case -ENOSPC:
 		dev_err(dev, "the segment has %llu bytes; vine needs at least %u: left alone\n",
-			vdev->bus.size, VINE_MIN_SEGMENT);
+			vdev->size, VINE_MIN_SEGMENT);
 		break;
 	case -EINVAL:
 		dev_err(dev, "the segment holds somebody else's data: left alone; to use it, zero it first\n");
@@ -386,7 +410,7 @@ static void vine_explain(struct vine_dev *vdev, int err)
 		break;
 	case -EFBIG:
 		dev_err(dev, "the segment was made larger than the %llu bytes that this device shows, or is damaged: left alone\n",
-			vdev->bus.size);
+			vdev->size);
 		break;
 	case -EUSERS:
 		dev_err(dev, "all %u peer slots of the segment are taken; on another machine, vinectl peers shows them, and vinectl bury frees those of machines that are dead\n", VINE_MAX_PEERS);
@@ -396,9 +420,19 @@ static void vine_explain(struct vine_dev *vdev, int err)
 	}
 }
 
+/* Can it be started, as things are? Says why not, and touches nothing. */
+int vine_dev_check(struct vine_dev *vdev)
+{
+	int err = vine_segment_check(vdev->base, vdev->size);
+
+	if (err)
+		vine_explain(vdev, err);
+	return err;
+}
+
 /**
  * vine_dev_start() - join the segment, then make the node appear
- * @vdev: from vine_dev_alloc(), with .bus filled in and interrupts that work
+ * @vdev: from vine_dev_alloc(), with .bus and .base filled in and interrupts that work
  *
  * Undone by vine_dev_stop() and vine_dev_leave(), with the interrupts freed in
  * between.
@@ -407,7 +441,7 @@ int vine_dev_start(struct vine_dev *vdev)
 {
 	int err;
 
-	vdev->memory_type = vine_memory_type(vdev->bus.base);
+	vdev->memory_type = vine_memory_type(vdev->base);
 	vdev->core = kvzalloc(sizeof(*vdev->core), GFP_KERNEL);
 	if (!vdev->core)
 		return -ENOMEM;
@@ -427,8 +461,8 @@ int vine_dev_start(struct vine_dev *vdev)
 		vine_dev_leave(vdev);
 		return err;
 	}
-	dev_info(&vdev->dev, "peer %u.%u, %llu MiB, %u chunks of %llu KiB, %u vectors, memory %s\n",
-		 vdev->core->slot, vdev->core->inc, vdev->bus.size >> 20, vdev->geo.chunks,
+	dev_info(&vdev->dev, "peer %u.%u, %llu MiB at offset %llu, %u chunks of %llu KiB, %u vectors, memory %s\n",
+		 vdev->core->slot, vdev->core->inc, vdev->size >> 20, vdev->offset, vdev->geo.chunks,
 		 1ULL << vdev->geo.shift >> 10, vdev->bus.vectors,
 		 vdev->memory_type == VINE_MEMORY_CACHED ? "cached" :
 		 vdev->memory_type == VINE_MEMORY_UNCACHED ? "uncached" : "of unknown type");

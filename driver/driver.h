@@ -33,20 +33,20 @@
 #include "core/core.h"
 #include <linux/vine.h>
 
-#define VINE_TICK_MS	250
+#define VINE_TICK_MS		250
+#define VINE_MAX_DEVICES	64
 
 struct vine_dev;
 struct vine_queue_file;
 struct vine_listener_file;
 
-/* What a bus gives: filled in before vine_dev_start(). */
+/* What a bus gives, to all parts of a device: filled in before vine_parts_start(). */
 struct vine_bus {
 	u32 kind;		/* VINE_KIND_* */
 	u32 ivposition;
 	bool unique;		/* nobody else alive can have that IVPosition */
 	u32 vectors;		/* with a working interrupt; 0: poll */
-	void *base;		/* the mapped segment */
-	u64 size;
+	void *base;		/* the mapped memory, whole */
 	/* page frame of a page of the segment */
 	unsigned long (*pfn)(struct vine_dev *vdev, pgoff_t page);
 	/* raise an interrupt: any context */
@@ -59,6 +59,8 @@ struct vine_dev {
 	struct cdev cdev;
 	int id;
 	struct vine_bus bus;
+	u64 offset, size;	/* of the segment, in the device's memory */
+	void *base;		/* of the segment, mapped */
 	struct vine_ops ops;
 	struct vine_geometry geo;
 	u32 memory_type;
@@ -131,7 +133,8 @@ struct vine_region_file {
 
 /* ---- device.c ---- */
 
-struct vine_dev *vine_dev_alloc(struct device *parent);
+struct vine_dev *vine_dev_alloc(struct device *parent, u64 offset, u64 size);
+int vine_dev_check(struct vine_dev *vdev);
 int vine_dev_start(struct vine_dev *vdev);
 void vine_dev_stop(struct vine_dev *vdev);
 void vine_dev_leave(struct vine_dev *vdev);
@@ -202,6 +205,23 @@ bool vine_control_enter_release(struct vine_dev *vdev, u32 session, int *srcu);
 			break;							\
 		});								\
 })
+
+/* ---- parts.c: the segments in one device's memory ---- */
+
+struct vine_parts {
+	u32 count;
+	struct {
+		u64 offset, size;
+		struct vine_dev *vdev;
+	} part[VINE_MAX_DEVICES];
+};
+
+int vine_parts_alloc(struct vine_parts *parts, struct device *parent, u64 size);
+int vine_parts_start(struct vine_parts *parts, const struct vine_bus *bus);
+void vine_parts_drain(struct vine_parts *parts, u32 vector);
+void vine_parts_stop(struct vine_parts *parts);
+void vine_parts_leave(struct vine_parts *parts);
+void vine_parts_free(struct vine_parts *parts);
 
 /* ---- calls.c: ioctl ---- */
 

@@ -17,11 +17,16 @@ static unsigned int vine_loopback_mb = 64;
 module_param_named(loopback_mb, vine_loopback_mb, uint, 0444);
 MODULE_PARM_DESC(loopback_mb, "its memory in MiB (default 64)");
 
+struct vine_loopback {
+	void *base;
+	struct vine_parts parts;
+};
+
 static struct platform_device *vine_loopback_device;
 
 static unsigned long vine_loopback_pfn(struct vine_dev *vdev, pgoff_t page)
 {
-	return vmalloc_to_pfn(vdev->bus.base + (page << PAGE_SHIFT));
+	return vmalloc_to_pfn(vdev->base + (page << PAGE_SHIFT));
 }
 
 static void vine_loopback_doorbell(struct vine_dev *vdev, u32 ivposition, u32 vector)
@@ -31,42 +36,48 @@ static void vine_loopback_doorbell(struct vine_dev *vdev, u32 ivposition, u32 ve
 
 static void vine_loopback_remove(void *arg)
 {
-	struct vine_dev *vdev = arg;
+	struct vine_loopback *vl = arg;
 
-	vine_dev_stop(vdev);
-	vine_dev_leave(vdev);
-	vfree(vdev->bus.base);
-	vine_dev_free(vdev);
+	vine_parts_stop(&vl->parts);
+	vine_parts_leave(&vl->parts);
+	vfree(vl->base);
+	vine_parts_free(&vl->parts);
 }
 
 static int vine_loopback_probe(struct platform_device *pdev)
 {
-	struct vine_dev *vdev;
+	struct vine_bus bus = {
+		.kind = VINE_KIND_LOOPBACK,
+		.vectors = 1,
+		.unique = true,
+		.pfn = vine_loopback_pfn,
+		.doorbell = vine_loopback_doorbell,
+	};
+	u64 size = (u64)vine_loopback_mb << 20;
+	struct vine_loopback *vl;
 	int err;
 
-	vdev = vine_dev_alloc(&pdev->dev);
-	if (IS_ERR(vdev))
-		return PTR_ERR(vdev);
-	vdev->bus.kind = VINE_KIND_LOOPBACK;
-	vdev->bus.vectors = 1;
-	vdev->bus.unique = true;
-	vdev->bus.pfn = vine_loopback_pfn;
-	vdev->bus.doorbell = vine_loopback_doorbell;
-	vdev->bus.size = (u64)vine_loopback_mb << 20;
-	vdev->bus.base = vzalloc(vdev->bus.size);
-	if (!vdev->bus.base) {
+	vl = devm_kzalloc(&pdev->dev, sizeof(*vl), GFP_KERNEL);
+	if (!vl)
+		return -ENOMEM;
+	err = vine_parts_alloc(&vl->parts, &pdev->dev, size);
+	if (err)
+		return err;
+	vl->base = vzalloc(size);
+	if (!vl->base) {
 		err = -ENOMEM;
 		goto free;
 	}
-	err = vine_dev_start(vdev);
+	bus.base = vl->base;
+	err = vine_parts_start(&vl->parts, &bus);
 	if (err)
 		goto memory;
 	/* not .remove: what that returns differs between kernels */
-	return devm_add_action_or_reset(&pdev->dev, vine_loopback_remove, vdev);
+	return devm_add_action_or_reset(&pdev->dev, vine_loopback_remove, vl);
 memory:
-	vfree(vdev->bus.base);
+	vfree(vl->base);
 free:
-	vine_dev_free(vdev);
+	vine_parts_free(&vl->parts);
 	return err;
 }
 

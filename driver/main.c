@@ -8,8 +8,6 @@
 
 #include "driver.h"
 
-#define VINE_MAX_DEVICES	64
-
 unsigned int vine_peer_timeout_ms = 5000;
 module_param_named(peer_timeout_ms, vine_peer_timeout_ms, uint, 0444);
 MODULE_PARM_DESC(peer_timeout_ms,

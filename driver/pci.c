@@ -28,7 +28,8 @@ struct vine_pci_vector {
 };
 
 struct vine_pci {
-	struct vine_dev *vdev;
+	struct vine_bus bus;
+	struct vine_parts parts;
 	void __iomem *registers;
 	phys_addr_t memory;
 	int requested;			/* vectors with a handler */
@@ -41,7 +42,7 @@ static unsigned long vine_pci_pfn(struct vine_dev *vdev, pgoff_t page)
 {
 	struct vine_pci *vp = vdev->bus.priv;
 
-	return (vp->memory >> PAGE_SHIFT) + page;
+	return ((vp->memory + vdev->offset) >> PAGE_SHIFT) + page;
 }
 
 static void vine_pci_doorbell(struct vine_dev *vdev, u32 ivposition, u32 vector)
@@ -59,7 +60,8 @@ static irqreturn_t vine_pci_interrupt(int irq, void *arg)
 
 	if (!READ_ONCE(v->vp->tested))
 		complete(&v->vp->heard);
-	vine_dev_drain(v->vp->vdev, v->index);
+	/* the parts share the vectors: who rang does not say for which */
+	vine_parts_drain(&v->vp->parts, v->index);
 	return IRQ_HANDLED;
 }
 
@@ -122,7 +124,7 @@ static bool vine_pci_self_test(struct vine_pci *vp, u32 ivposition)
 /* The interrupts, if they work; the device is polled if they do not. */
 static void vine_pci_setup_irqs(struct pci_dev *pdev, struct vine_pci *vp)
 {
-	struct vine_bus *bus = &vp->vdev->bus;
+	struct vine_bus *bus = &vp->bus;
 	int err;
 
 	bus->kind = VINE_KIND_PLAIN;
@@ -145,9 +147,9 @@ static void vine_pci_setup_irqs(struct pci_dev *pdev, struct vine_pci *vp)
 
 static int vine_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
-	struct vine_dev *vdev;
 	struct vine_bus *bus;
 	struct vine_pci *vp;
+	u64 size;
 	int err;
 
 	if (pdev->revision < 1) {
@@ -173,29 +175,26 @@ static int vine_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		err = -ENOMEM;
 		goto regions;
 	}
-	vdev = vine_dev_alloc(&pdev->dev);
-	if (IS_ERR(vdev)) {
-		err = PTR_ERR(vdev);
+	size = pci_resource_len(pdev, IVSHMEM_BAR_MEMORY);
+	err = vine_parts_alloc(&vp->parts, &pdev->dev, size);
+	if (err)
 		goto iounmap;
-	}
-	vp->vdev = vdev;
-	bus = &vdev->bus;
+	bus = &vp->bus;
 	bus->priv = vp;
 	bus->pfn = vine_pci_pfn;
 	bus->doorbell = vine_pci_doorbell;
 	bus->ivposition = readl(vp->registers + IVSHMEM_IVPOSITION) & 0xffff;
-	bus->size = pci_resource_len(pdev, IVSHMEM_BAR_MEMORY);
 	bus->unique = pdev->msix_cap;
 	vp->memory = pci_resource_start(pdev, IVSHMEM_BAR_MEMORY);
-	bus->base = memremap(vp->memory, bus->size, MEMREMAP_WB);
+	bus->base = memremap(vp->memory, size, MEMREMAP_WB);
 	if (!bus->base) {
-		dev_err(&pdev->dev, "cannot map %llu bytes of shared memory\n", bus->size);
+		dev_err(&pdev->dev, "cannot map %llu bytes of shared memory\n", size);
 		err = -ENOMEM;
 		goto free;
 	}
 	pci_set_master(pdev);
 	vine_pci_setup_irqs(pdev, vp);
-	err = vine_dev_start(vdev);
+	err = vine_parts_start(&vp->parts, bus);
 	if (err)
 		goto irqs;
 	pci_set_drvdata(pdev, vp);
@@ -205,7 +204,7 @@ irqs:
 	pci_clear_master(pdev);
 	memunmap(bus->base);
 free:
-	vine_dev_free(vdev);
+	vine_parts_free(&vp->parts);
 iounmap:
 	pci_iounmap(pdev, vp->registers);
 regions:
@@ -218,18 +217,16 @@ disable:
 static void vine_pci_remove(struct pci_dev *pdev)
 {
 	struct vine_pci *vp = pci_get_drvdata(pdev);
-	struct vine_dev *vdev;
 
 	if (!vp)	/* it was shut down before */
 		return;
 	pci_set_drvdata(pdev, NULL);
-	vdev = vp->vdev;
-	vine_dev_stop(vdev);
+	vine_parts_stop(&vp->parts);
 	vine_pci_free_irqs(pdev, vp);
-	vine_dev_leave(vdev);
+	vine_parts_leave(&vp->parts);
 	pci_clear_master(pdev);
-	memunmap(vdev->bus.base);
-	vine_dev_free(vdev);
+	memunmap(vp->bus.base);
+	vine_parts_free(&vp->parts);
 	pci_iounmap(pdev, vp->registers);
 	pci_release_regions(pdev);
 	pci_disable_device(pdev);

@@ -126,7 +126,7 @@ static int vine_region_zero(struct vine_region_file *rf)
 {
 	struct vine_dev *vdev = rf->vdev;
 	u64 step = 1 << VINE_MIN_CHUNK_SHIFT, at;
-	u8 *base = vdev->bus.base + ((u64)rf->first << PAGE_SHIFT);
+	u8 *base = vdev->base + ((u64)rf->first << PAGE_SHIFT);
 	int err, srcu;
 
 	for (at = 0; at < rf->bytes; at += step) {
