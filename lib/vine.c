@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * vine.c - the calls of /dev/vineN as C functions; see vine.h
+ * vine.c - the calls of vine.h: ioctls of a device, or lib/host's
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "host/host.h"
 #include "vine.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -34,6 +35,10 @@ _Static_assert(sizeof(struct vine_query_region) == 48, "vine_query() has another
 
 static int call(int fd, unsigned long request, void *arg)
 {
+	struct host_object *o = host_find(fd);
+
+	if (o)
+		return host_call(o, request, arg);
 	return ioctl(fd, request, arg) < 0 ? -errno : 0;
 }
 
@@ -61,6 +66,8 @@ EXPORT int vine_open(const char *path)
 		path = secure_getenv("VINE_DEVICE");
 	if (!path || !*path)
 		path = "/dev/vine0";
+	if (host_name(path))
+		return host_open(path);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
@@ -218,6 +225,10 @@ EXPORT int vine_pull(int queue, struct vine_msg *msgs, unsigned int room, unsign
 
 EXPORT int vine_close(int descriptor)
 {
+	int ret = host_close(descriptor);
+
+	if (ret != -ENOENT)
+		return ret;
 	return close(descriptor) ? -errno : 0;
 }
 
@@ -235,8 +246,12 @@ EXPORT uint64_t vine_deadline_ms(int ms)
 
 EXPORT int vine_map(int region, uint64_t bytes, void **address)
 {
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, region, 0);
+	struct host_object *o = host_find(region);
+	void *p;
 
+	if (o)
+		return host_map(o, bytes, address);
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, region, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	*address = p;
@@ -245,5 +260,7 @@ EXPORT int vine_map(int region, uint64_t bytes, void **address)
 
 EXPORT int vine_unmap(void *address, uint64_t bytes)
 {
+	if (!host_unmap(address))
+		return 0;
 	return munmap(address, bytes) ? -errno : 0;
 }

@@ -89,6 +89,7 @@ struct vine_info {
 #define VINE_KIND_DOORBELL	0	/* ivshmem-doorbell */
 #define VINE_KIND_PLAIN		1	/* ivshmem-plain, or its interrupts do not work */
 #define VINE_KIND_LOOPBACK	2	/* kernel memory; this machine only */
+#define VINE_KIND_HOST		3	/* no device: a process on the host (libvine) */
 
 /*
  * VINE_SERVICES (device): the services that can be connected to.

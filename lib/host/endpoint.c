@@ -1,0 +1,628 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * endpoint.c - the life of an endpoint: open, join, beat, wake, be fenced, end
+ *
+ * One thread for each beats, takes what is marked, and wakes. It sleeps on the endpoint's
+ * bell; when there is a peer that cannot ring that, it looks again and again.
+ */
+#include "host/endpoint.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#define POLL_MIN_NS	50000
+#define POLL_MAX_NS	10000000
+
+static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct host_endpoint *all;
+
+static struct host_endpoint *endpoint_of(struct vine_core *core)
+{
+	return (struct host_endpoint *)((char *)core - offsetof(struct host_endpoint, core));
+}
+
+/* ---- entering ---- */
+
+int host_entered(struct host_endpoint *ep, unsigned int session)
+{
+	if (atomic_load_explicit(&ep->dead, memory_order_relaxed) ||
+	    atomic_load_explicit(&ep->segment->dead, memory_order_relaxed))
+		return -ENODEV;
+	if (!atomic_load_explicit(&ep->joined, memory_order_acquire) ||
+	    (session && session != atomic_load_explicit(&ep->session, memory_order_acquire)))
+		return -ENOTCONN;
+	return 0;
+}
+
+int host_control(struct host_endpoint *ep, unsigned int session)
+{
+	int err;
+
+	/* before it is waited for: in a fork's child nobody gives it back */
+	if (atomic_load(&ep->dead))
+		return -ENODEV;
+	pthread_mutex_lock(&ep->control);
+	err = host_entered(ep, session);
+	if (err)
+		pthread_mutex_unlock(&ep->control);
+	return err;
+}
+
+bool host_control_end(struct host_endpoint *ep, unsigned int session)
+{
+	return session && !host_control(ep, session);
+}
+
+/* ---- the core's calls ---- */
+
+static void op_doorbell(struct vine_core *core, u32 ivpos, u32 vector)
+{
+	struct host_endpoint *ep = endpoint_of(core);
+
+	/* without a server there is none: who talks to us polls */
+	if (ep->server)
+		host_server_ring(ep->server, ivpos, vector);
+}
+
+static void op_wake(struct vine_core *core, __le64 *bell)
+{
+	(void)core;
+	host_bell_wake(bell);
+}
+
+static bool op_lock(struct vine_core *core, u32 slot, bool on)
+{
+	struct host_endpoint *ep = endpoint_of(core);
+	struct flock l = {
+		.l_type = on ? F_WRLCK : F_UNLCK, .l_whence = SEEK_SET,
+		.l_start = ep->off + slot, .l_len = 1,
+	};
+
+	return !fcntl(ep->lock_fd, F_OFD_SETLK, &l);
+}
+
+static bool op_dead(struct vine_core *core, u32 slot)
+{
+	struct host_endpoint *ep = endpoint_of(core);
+	struct flock l = {
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = ep->off + slot, .l_len = 1,
+	};
+
+	return !fcntl(ep->lock_fd, F_OFD_GETLK, &l) && l.l_type == F_UNLCK;
+}
+
+static const struct vine_ops ops = {
+	.doorbell = op_doorbell, .wake = op_wake, .lock = op_lock, .dead = op_dead,
+};
+
+/* ---- waking ---- */
+
+/* The core says which bits are marked. With drain. */
+static void marked(void *arg, u32 leaf, u64 bits)
+{
+	struct host_endpoint *ep = arg;
+	struct host_listener *lf;
+	struct host_queue *q;
+	u32 i, side;
+
+	if (leaf >= VINE_LEAF_TABLES) {
+		atomic_store(&ep->tables_news, true);
+		atomic_store(&ep->tidy, true);
+		return;
+	}
+	pthread_mutex_lock(&ep->ready);
+	for (; bits; bits &= bits - 1) {
+		i = vine_lowest_bit(bits);
+		if (leaf >= VINE_LEAF_SERVICE) {
+			lf = ep->listeners[(leaf - VINE_LEAF_SERVICE) * 64 + i];
+			if (lf)
+				host_listener_news(lf);
+			continue;
+		}
+		side = leaf >= VINE_LEAF_SERVER ? VINE_SIDE_SERVER : VINE_SIDE_CLIENT;
+		q = ep->queues[side][leaf % 64 * 64 + i];
+		if (q)
+			host_queue_refresh(q);
+		else	/* of a queue that we have closed: the other side has too? */
+			atomic_store(&ep->tidy, true);
+	}
+	pthread_mutex_unlock(&ep->ready);
+	atomic_store(&ep->poll_ns, POLL_MIN_NS);
+}
+
+/* Everybody looks again: peers, or the endpoint, have changed. */
+static void wake_all(struct host_endpoint *ep)
+{
+	u32 i;
+
+	pthread_mutex_lock(&ep->ready);
+	for (i = 0; i < VINE_MAX_QUEUES; i++) {
+		if (ep->queues[VINE_SIDE_CLIENT][i])
+			host_queue_refresh(ep->queues[VINE_SIDE_CLIENT][i]);
+		if (ep->queues[VINE_SIDE_SERVER][i])
+			host_queue_refresh(ep->queues[VINE_SIDE_SERVER][i]);
+	}
+	for (i = 0; i < VINE_MAX_SERVICES; i++)
+		if (ep->listeners[i])
+			host_listener_news(ep->listeners[i]);
+	if (ep->device && host_entered(ep, 0) == -ENODEV)
+		host_poll_fail(&ep->device->poll);
+	pthread_mutex_unlock(&ep->ready);
+	atomic_fetch_add(&ep->tables, 1);
+	host_wake(&ep->tables);
+}
+
+/* Peers or services changed, or a queue that we had closed has news. */
+static void tidy(struct host_endpoint *ep)
+{
+	if (!atomic_exchange(&ep->tidy, false) || host_control(ep, 0))
+		return;
+	vine_queue_sweep(&ep->core);
+	if (atomic_exchange(&ep->tables_news, false))
+		wake_all(ep);
+	pthread_mutex_unlock(&ep->control);
+}
+
+void host_drain(struct host_endpoint *ep, u32 vector)
+{
+	u32 v;
+
+	pthread_mutex_lock(&ep->drain);
+	if (!host_entered(ep, 0)) {
+		if (vector < VINE_MAX_VECTORS)
+			vine_drain(&ep->core, vector, marked, ep);
+		for (v = 0; vector == VINE_MAX_VECTORS && (v < ep->vectors || !v); v++)
+			vine_drain(&ep->core, v, marked, ep);
+	}
+	pthread_mutex_unlock(&ep->drain);
+	tidy(ep);
+}
+
+/* ---- joining and being fenced ---- */
+
+/* Private memory for the geometry at hand: a cleared segment may come back larger. */
+static int make_room(struct host_endpoint *ep)
+{
+	if (ep->chunks_room >= ep->geo.chunks)
+		return 0;
+	free(ep->chunk_use);
+	ep->chunks_room = 0;
+	ep->chunk_use = calloc(ep->geo.chunks, sizeof(*ep->chunk_use));
+	if (!ep->chunk_use)
+		return -ENOMEM;
+	ep->chunks_room = ep->geo.chunks;
+	return 0;
+}
+
+/* With control; nothing of an earlier session is in use. */
+static int join(struct host_endpoint *ep)
+{
+	int err;
+
+	err = vine_segment_open(ep->segment->base, ep->segment->size, &ep->geo);
+	if (!err)
+		err = make_room(ep);
+	if (err)
+		return err;
+	vine_core_init(&ep->core, ep->segment->base, &ep->geo, ep->chunk_use, &ep->ops);
+	err = vine_join(&ep->core, ep->ivposition, ep->vectors, ep->server != NULL,
+			HOST_TIMEOUT_MS / HOST_TICK_MS);
+	if (!err)
+		atomic_store_explicit(&ep->joined, true, memory_order_release);
+	return err;
+}
+
+static void pass(pthread_mutex_t *mutex)
+{
+	pthread_mutex_lock(mutex);
+	pthread_mutex_unlock(mutex);
+}
+
+/* No call and no drain touches the segment any more. With control. */
+static void quiesce(struct host_endpoint *ep)
+{
+	unsigned int session = atomic_load(&ep->session) + 1;
+	u32 i, side;
+
+	atomic_store(&ep->session, session ? session : 1);
+	atomic_store(&ep->joined, false);
+	pass(&ep->drain);
+	pthread_mutex_lock(&ep->ready);
+	for (side = 0; side < 2; side++) {
+		for (i = 0; i < VINE_MAX_QUEUES; i++) {
+			if (!ep->queues[side][i])
+				continue;
+			pass(&ep->queues[side][i]->tx);
+			pass(&ep->queues[side][i]->rx);
+		}
+	}
+	pthread_mutex_unlock(&ep->ready);
+	wake_all(ep);
+	pthread_mutex_lock(&ep->ready);
+	memset(ep->queues, 0, sizeof(ep->queues));
+	memset(ep->listeners, 0, sizeof(ep->listeners));
+	pthread_mutex_unlock(&ep->ready);
+	host_regions_lost(ep);
+}
+
+/* Others count us out: we were stopped for too long, or the segment was cleared. */
+static void fence(struct host_endpoint *ep)
+{
+	u32 slot = ep->core.slot;
+
+	quiesce(ep);
+	vine_leave(&ep->core);
+	op_lock(&ep->core, slot, false);
+}
+
+static void beat(struct host_endpoint *ep)
+{
+	unsigned int what = 0;
+
+	pthread_mutex_lock(&ep->control);
+	if (atomic_load(&ep->segment->dead) && !atomic_load(&ep->dead)) {
+		atomic_store(&ep->dead, true);
+		quiesce(ep);
+	}
+	if (atomic_load(&ep->dead))
+		goto out;
+	if (atomic_load(&ep->joined))
+		what = vine_tick(&ep->core);
+	if (what & VINE_TICK_FENCED)
+		fence(ep);
+	if (!atomic_load(&ep->joined))
+		join(ep);
+	ep->polling = atomic_load(&ep->joined) && ep->core.polled_peers;
+	if (what & VINE_TICK_CHANGED)
+		wake_all(ep);
+out:
+	pthread_mutex_unlock(&ep->control);
+}
+
+/* ---- the thread ---- */
+
+static __le64 *bell_of(struct host_endpoint *ep)
+{
+	return &vine_peer(&ep->core, ep->core.slot)->vector[0].bell;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static void *endpoint_thread(void *arg)
+{
+	struct host_endpoint *ep = arg;
+	uint64_t next = host_now() + HOST_TICK_MS * 1000000ULL, until, ns;
+	u32 seen;
+
+	pthread_setname_np(pthread_self(), "vine");
+	for (;;) {
+		if (host_now() >= next) {
+			beat(ep);
+			next = host_now() + HOST_TICK_MS * 1000000ULL;
+		}
+		seen = (u32)vine_ld64_acquire(bell_of(ep));	/* before the look */
+		if (atomic_load(&ep->quit))
+			return NULL;
+		host_drain(ep, VINE_MAX_VECTORS);
+		until = next;
+		if (ep->polling) {	/* less and less, until something is marked */
+			ns = atomic_load(&ep->poll_ns);
+			atomic_store(&ep->poll_ns, earlier(ns + ns / 4, POLL_MAX_NS));
+			until = earlier(until, host_now() + ns);
+		}
+		host_bell_sleep(bell_of(ep), seen, until);
+	}
+}
+
+/* Wakes our own thread. */
+static void nudge(struct host_endpoint *ep)
+{
+	u64 bell = vine_ld64(bell_of(ep));
+
+	vine_cas64(bell_of(ep), bell, bell + 1);
+	host_bell_wake(bell_of(ep));
+}
+
+static int start_thread(struct host_endpoint *ep)
+{
+	sigset_t every, old;
+	int err;
+
+	sigfillset(&every);
+	sigdelset(&every, SIGBUS);	/* ours, when the file is truncated */
+	pthread_sigmask(SIG_SETMASK, &every, &old);
+	err = pthread_create(&ep->thread, NULL, endpoint_thread, ep);
+	ep->running = !err;
+	if (!err && ep->server)
+		err = -host_server_start(ep->server, ep);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -err;
+}
+
+/* ---- forks ---- */
+
+static void fork_prepare(void)
+{
+	pthread_mutex_lock(&all_lock);
+	host_maps_lock();
+	host_segments_lock();
+	host_table_lock();
+}
+
+static void fork_parent(void)
+{
+	host_table_unlock();
+	host_segments_unlock();
+	host_maps_unlock();
+	pthread_mutex_unlock(&all_lock);
+}
+
+/* The child has no mapping, no thread and no lock; its copies must not keep ours alive. */
+static void fork_child(void)
+{
+	host_table_forked();
+	for (; all; all = all->next) {
+		atomic_store(&all->dead, true);
+		close(all->lock_fd);
+		if (all->server)
+			host_server_forked(all->server);
+	}
+	host_segments_forked();
+	host_maps_forked();
+	pthread_mutex_init(&all_lock, NULL);
+}
+
+static int fork_error;
+static void watch_forks(void)
+{
+	fork_error = pthread_atfork(fork_prepare, fork_parent, fork_child);
+}
+
+/* ---- life ---- */
+
+static void end(struct host_endpoint *ep)
+{
+	struct host_endpoint **at;
+	u32 slot = ep->core.slot;
+
+	pthread_mutex_lock(&all_lock);
+	for (at = &all; *at && *at != ep; at = &(*at)->next)
+		;
+	if (*at)
+		*at = ep->next;
+	pthread_mutex_unlock(&all_lock);
+	atomic_store(&ep->quit, true);
+	if (ep->running) {
+		nudge(ep);
+		pthread_join(ep->thread, NULL);
+	}
+	if (ep->server)
+		host_server_close(ep->server);
+	if (!host_entered(ep, 0)) {
+		vine_leave(&ep->core);
+		op_lock(&ep->core, slot, false);
+	}
+	if (ep->lock_fd >= 0)
+		close(ep->lock_fd);
+	if (ep->segment)
+		host_segment_put(ep->segment);
+	free(ep->chunk_use);
+	pthread_mutex_destroy(&ep->control);
+	pthread_mutex_destroy(&ep->drain);
+	pthread_mutex_destroy(&ep->ready);
+	free(ep);
+}
+
+void host_endpoint_put(struct host_endpoint *ep)
+{
+	if (atomic_fetch_sub(&ep->references, 1) == 1)
+		end(ep);
+}
+
+static int explain(struct host_endpoint *ep, const struct host_name *name, int err)
+{
+	u64 format = vine_ld64((__le64 *)ep->segment->base);
+
+	switch (err) {
+	case -EINVAL:
+		return host_fail(-EUCLEAN, "%s holds somebody else's data; to use it, clear it (trunc=1)",
+				 name->path);
+	case -EPROTONOSUPPORT:
+		return host_fail(err, "%s has wire version %u, or features, that this library does not know (it knows version %u)",
+				 name->path, VINE_FORMAT_VERSION(format), VINE_WIRE_VERSION);
+	case -EFBIG:
+		return host_fail(err, "%s was made larger than the %llu bytes that are seen of it, or is damaged",
+				 name->path, (unsigned long long)ep->segment->size);
+	case -EUSERS:
+		return host_fail(err, "all %u peer slots of %s are taken", VINE_MAX_PEERS, name->path);
+	default:
+		return err;
+	}
+}
+
+/* The file, its locks, its mapping, and a slot. */
+static int endpoint_begin(struct host_endpoint *ep, const struct host_name *name)
+{
+	int fd, err;
+
+	if (name->kind == HOST_SERVER) {
+		err = host_server_open(name->path, &ep->server, &fd, &ep->ivposition, &ep->vectors);
+		if (err)
+			return err;
+	} else {
+		fd = host_segment_file(name);
+		if (fd < 0)
+			return fd;
+	}
+	ep->off = name->off;
+	ep->lock_fd = host_lock_file(fd, name);
+	err = ep->lock_fd < 0 ? ep->lock_fd : 0;
+	if (!err)
+		err = host_segment_get(fd, name->off, name->size, &ep->segment);
+	if (err) {
+		close(fd);
+		return err;
+	}
+	pthread_mutex_lock(&ep->control);
+	err = join(ep);
+	pthread_mutex_unlock(&ep->control);
+	if (!err && atomic_load(&ep->segment->dead))
+		err = -ENODEV;
+	host_lock_ready(ep->lock_fd, ep->off);
+	return err ? explain(ep, name, err) : 0;
+}
+
+static struct host_endpoint *endpoint_new(void)
+{
+	struct host_endpoint *ep = calloc(1, sizeof(*ep));
+
+	if (!ep)
+		return NULL;
+	ep->references = 1;
+	ep->lock_fd = -1;
+	ep->ops = ops;
+	ep->session = 1;
+	ep->poll_ns = POLL_MIN_NS;
+	pthread_mutex_init(&ep->control, NULL);
+	pthread_mutex_init(&ep->drain, NULL);
+	pthread_mutex_init(&ep->ready, NULL);
+	return ep;
+}
+
+/* ---- its descriptor ---- */
+
+static int device_new(struct host_endpoint *ep)
+{
+	struct host_device *d = (struct host_device *)host_object_new(ep, HOST_DEVICE);
+	int err;
+
+	if (!d)
+		return -ENOMEM;
+	err = host_poll_open(&d->poll, true, false);
+	if (err) {
+		d->poll = (struct host_poll){ .user = -1, .lib = -1 };
+		host_put(&d->o);
+		return err;
+	}
+	pthread_mutex_lock(&ep->ready);
+	ep->device = d;
+	pthread_mutex_unlock(&ep->ready);
+	err = host_install(&d->o, d->poll.user);
+	if (!err)
+		return d->poll.user;
+	host_discard(&d->o, d->poll.user);
+	return err;
+}
+
+static void device_renumber(struct host_object *o, int fd)
+{
+	struct host_device *d = (struct host_device *)o;
+
+	pthread_mutex_lock(&o->ep->ready);
+	d->poll.user = fd;
+	pthread_mutex_unlock(&o->ep->ready);
+}
+
+static void device_end(struct host_object *o)
+{
+	struct host_device *d = (struct host_device *)o;
+
+	pthread_mutex_lock(&o->ep->ready);
+	if (o->ep->device == d)
+		o->ep->device = NULL;
+	pthread_mutex_unlock(&o->ep->ready);
+	host_poll_close(&d->poll);
+}
+
+static void device_forked(struct host_object *o)
+{
+	host_poll_close(&((struct host_device *)o)->poll);
+}
+
+const struct host_class host_device_class = { device_renumber, device_end, device_forked };
+
+int host_open(const char *text)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct host_name *name = malloc(sizeof(*name));
+	struct host_endpoint *ep = endpoint_new();
+	int err = -ENOMEM;
+
+	host_fail(0, "%s", "");
+	pthread_once(&once, watch_forks);
+	if (!name || !ep || fork_error)
+		goto out;
+	err = host_name_parse(text, name);
+	if (!err)
+		err = endpoint_begin(ep, name);
+	if (err)
+		goto out;
+	pthread_mutex_lock(&all_lock);
+	ep->next = all;
+	all = ep;
+	pthread_mutex_unlock(&all_lock);
+	err = start_thread(ep);
+	if (!err)
+		err = device_new(ep);
+out:
+	free(name);
+	if (ep)
+		host_endpoint_put(ep);
+	return err;
+}
+
+/* ---- calls ---- */
+
+static int device_call(struct host_endpoint *ep, unsigned long request, void *arg)
+{
+	switch (request) {
+	case VINE_INFO:
+		return host_do_info(ep, arg);
+	case VINE_SERVICES:
+		return host_do_services(ep, arg);
+	case VINE_LISTEN:
+		return host_do_listen(ep, arg);
+	case VINE_CONNECT:
+		return host_do_connect(ep, arg);
+	case VINE_REGION:
+		return host_do_region(ep, arg);
+	case VINE_QUERY:
+		return host_do_query(ep, arg);
+	case VINE_BURY:
+		return host_do_bury(ep, arg);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int queue_call(struct host_queue *q, unsigned long request, void *arg)
+{
+	switch (request) {
+	case VINE_TRANSFER:
+		return host_do_transfer(q, arg);
+	case VINE_ATTACH:
+		return host_do_attach(q, arg);
+	case VINE_IMPORT:
+		return host_do_import(q, arg);
+	default:
+		return -ENOTTY;
+	}
+}
+
+int host_call(struct host_object *o, unsigned long request, void *arg)
+{
+	int ret = -ENOTTY;
+
+	if (o->kind == HOST_QUEUE)
+		ret = queue_call((struct host_queue *)o, request, arg);
+	else if (o->kind == HOST_DEVICE)
+		ret = device_call(o->ep, request, arg);
+	else if (o->kind == HOST_LISTENER && request == VINE_ACCEPT)
+		ret = host_do_accept((struct host_listener *)o, arg);
+	host_put(o);
+	return ret;
+}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * queue.c - a queue: connect, attach, its state, and how its descriptor tells it
+ *
+ * The descriptor is readable unless the ring is armed, so that nobody who finds messages
+ * without sleeping makes a system call: see host_queue_refresh() and transfer.c.
+ */
+#include "host/endpoint.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+bool host_nonblocking(int fd)
+{
+	return fcntl(fd, F_GETFL) & O_NONBLOCK;
+}
+
+int host_check_name(const u8 *name)
+{
+	size_t length = strnlen((const char *)name, VINE_NAME_SIZE), i;
+
+	if (!length || length == VINE_NAME_SIZE)
+		return -EINVAL;
+	for (i = length; i < VINE_NAME_SIZE; i++)
+		if (name[i])
+			return -EINVAL;
+	return 0;
+}
+
+/* A queue that is not connected yet. */
+struct host_queue *host_queue_new(struct host_endpoint *ep, bool filled, bool nonblock)
+{
+	struct host_queue *q = (struct host_queue *)host_object_new(ep, HOST_QUEUE);
+
+	if (!q)
+		return NULL;
+	pthread_mutex_init(&q->tx, NULL);
+	pthread_mutex_init(&q->rx, NULL);
+	if (host_poll_open(&q->poll, filled, nonblock)) {
+		q->poll = (struct host_poll){ .user = -1, .lib = -1 };
+		host_put(&q->o);
+		return NULL;
+	}
+	return q;
+}
+
+/* From now on readiness wakes it. With control, after connect or accept. */
+void host_queue_publish(struct host_queue *q)
+{
+	struct host_endpoint *ep = q->o.ep;
+
+	q->o.session = atomic_load(&ep->session);
+	atomic_store(&q->connected, q->queue.side == VINE_SIDE_SERVER);
+	pthread_mutex_lock(&ep->ready);
+	ep->queues[q->queue.side][q->queue.index] = q;
+	pthread_mutex_unlock(&ep->ready);
+}
+
+static void queue_renumber(struct host_object *o, int fd)
+{
+	struct host_queue *q = (struct host_queue *)o;
+
+	pthread_mutex_lock(&q->tx);
+	pthread_mutex_lock(&q->rx);
+	q->poll.user = fd;
+	pthread_mutex_unlock(&q->rx);
+	pthread_mutex_unlock(&q->tx);
+}
+
+static void queue_end(struct host_object *o)
+{
+	struct host_queue *q = (struct host_queue *)o;
+	struct host_endpoint *ep = o->ep;
+
+	if (o->session) {
+		pthread_mutex_lock(&ep->ready);
+		if (ep->queues[q->queue.side][q->queue.index] == q)
+			ep->queues[q->queue.side][q->queue.index] = NULL;
+		pthread_mutex_unlock(&ep->ready);
+	}
+	/* of an earlier session: all was handed back then */
+	if (host_control_end(ep, o->session)) {
+		vine_queue_close(&q->queue);
+		pthread_mutex_unlock(&ep->control);
+	}
+	host_poll_close(&q->poll);
+	pthread_mutex_destroy(&q->tx);
+	pthread_mutex_destroy(&q->rx);
+}
+
+static void queue_forked(struct host_object *o)
+{
+	host_poll_close(&((struct host_queue *)o)->poll);
+}
+
+const struct host_class host_queue_class = { queue_renumber, queue_end, queue_forked };
+
+/* ---- state ---- */
+
+int host_queue_connected(struct host_queue *q)
+{
+	int err;
+
+	if (atomic_load_explicit(&q->connected, memory_order_acquire))
+		return 0;
+	err = vine_connect_result(&q->queue);
+	if (!err)
+		atomic_store_explicit(&q->connected, true, memory_order_release);
+	return err;
+}
+
+/* Readable, or armed; who sleeps looks itself, and leaves it so. With rx. */
+static int refresh_rx(struct host_queue *q)
+{
+	int ready;
+
+	if (q->poll.byte)
+		return 0;
+	ready = vine_ring_arm(&q->queue.rx);
+	q->armed = !ready;
+	if (ready && !q->waiting)
+		host_poll_in(&q->poll, true);
+	return ready < 0 ? ready : 0;
+}
+
+/* With tx. */
+static int refresh_tx(struct host_queue *q)
+{
+	int space;
+
+	if (!q->poll.filled)
+		return 0;
+	space = vine_ring_space(&q->queue.tx, 1);
+	if (!space)
+		space = vine_ring_arm_space(&q->queue.tx);
+	if (space > 0)
+		host_poll_out(&q->poll, true);
+	return space < 0 ? space : 0;
+}
+
+static void refresh(struct host_queue *q)
+{
+	int err;
+
+	if (host_entered(q->o.ep, q->o.session)) {
+		host_poll_fail(&q->poll);
+		return;
+	}
+	err = host_queue_connected(q);
+	if (err == -ECONNREFUSED) {
+		host_poll_hang(&q->poll);
+	} else if (!err) {
+		if (refresh_tx(q) || refresh_rx(q))
+			WRITE_ONCE(q->queue.broken, true);
+		if (vine_queue_hung(&q->queue))
+			host_poll_hang(&q->poll);
+	}
+	if (READ_ONCE(q->queue.broken))
+		host_poll_fail(&q->poll);
+}
+
+void host_queue_refresh(struct host_queue *q)
+{
+	bool waiting;
+
+	pthread_mutex_lock(&q->tx);
+	pthread_mutex_lock(&q->rx);
+	refresh(q);
+	atomic_fetch_add(&q->news, 1);
+	waiting = q->waiting;
+	pthread_mutex_unlock(&q->rx);
+	pthread_mutex_unlock(&q->tx);
+	if (waiting)
+		host_wake(&q->news);
+}
+
+/* ---- connect ---- */
+
+static bool find_service(struct host_endpoint *ep, const struct vine_connect *c,
+			 struct vine_service_seen *found)
+{
+	struct vine_service_seen seen;
+	bool any = false;
+	u32 i;
+
+	for (i = 0; i < VINE_MAX_SERVICES; i++) {
+		if (!vine_service_read(&ep->core, i, &seen))
+			continue;
+		if (c->id ? c->id != host_service_id(i, seen.gen) :
+			    strncmp(seen.name, (const char *)c->name, VINE_SERVICE_NAME))
+			continue;
+		if (!any || seen.slot < found->slot)
+			*found = seen;
+		any = true;
+	}
+	return any;
+}
+
+/* One try. -ENOENT: there is no such service (now). */
+static int try_connect(struct host_queue *q, const struct vine_connect *c)
+{
+	struct host_endpoint *ep = q->o.ep;
+	struct vine_service_seen service;
+	int err = host_control(ep, 0);
+
+	if (err)
+		return err;
+	if (!find_service(ep, c, &service))
+		err = -ENOENT;
+	else
+		err = vine_queue_connect(&ep->core, &q->queue, &service, c->depth);
+	if (!err)
+		host_queue_publish(q);
+	pthread_mutex_unlock(&ep->control);
+	return err;
+}
+
+static int connect_state(struct host_queue *q)
+{
+	int err;
+
+	pthread_mutex_lock(&q->tx);
+	err = host_entered(q->o.ep, q->o.session);
+	if (!err)
+		err = host_queue_connected(q);
+	pthread_mutex_unlock(&q->tx);
+	return err;
+}
+
+/* The deadline has come, or a signal: unless the server was faster. */
+static int give_up(struct host_queue *q, int err)
+{
+	pthread_mutex_lock(&q->tx);
+	if (!host_entered(q->o.ep, q->o.session)) {
+		vine_connect_cancel(&q->queue);
+		if (!host_queue_connected(q))
+			err = 0;
+	}
+	pthread_mutex_unlock(&q->tx);
+	return err;
+}
+
+static void count_waiting(struct host_queue *q, int n)
+{
+	pthread_mutex_lock(&q->rx);
+	q->waiting += n;
+	pthread_mutex_unlock(&q->rx);
+}
+
+static int connect_wait(struct host_queue *q, uint64_t deadline)
+{
+	unsigned int seen;
+	int err;
+
+	count_waiting(q, 1);
+	for (;;) {
+		seen = atomic_load(&q->news);
+		err = connect_state(q);
+		if (err != -EINPROGRESS)
+			break;
+		err = deadline ? host_sleep(&q->news, seen, deadline) : -EAGAIN;
+		if (err) {
+			err = give_up(q, err);
+			break;
+		}
+	}
+	count_waiting(q, -1);
+	return err;
+}
+
+/* Connects, and waits for the service if that is wanted. */
+static int find_and_connect(struct host_queue *q, const struct vine_connect *c)
+{
+	bool wait = c->flags & VINE_WAIT_SERVICE && !(c->flags & VINE_NONBLOCK);
+	struct host_endpoint *ep = q->o.ep;
+	unsigned int seen;
+	int err;
+
+	for (;;) {
+		seen = atomic_load(&ep->tables);
+		err = try_connect(q, c);
+		if (err != -ENOENT || !wait)
+			return err;
+		err = c->deadline ? host_sleep(&ep->tables, seen, c->deadline) : -EAGAIN;
+		if (err)
+			return err;
+	}
+}
+
+int host_do_connect(struct host_endpoint *ep, struct vine_connect *c)
+{
+	static const u8 none[VINE_SERVICE_NAME];
+	bool nonblock = c->flags & VINE_NONBLOCK;
+	struct host_queue *q;
+	int err, fd;
+
+	if (c->flags & ~(VINE_NONBLOCK | VINE_WAIT_SERVICE))
+		return -EOPNOTSUPP;
+	if (c->id ? memcmp(c->name, none, sizeof(none)) : host_check_name(c->name))
+		return -EINVAL;
+	if (c->depth < VINE_MIN_DEPTH || c->depth > VINE_MAX_DEPTH || c->depth & (c->depth - 1))
+		return -EINVAL;
+	q = host_queue_new(ep, true, nonblock);
+	if (!q)
+		return errno == EMFILE || errno == ENFILE ? -errno : -ENOMEM;
+	fd = q->poll.user;
+	err = find_and_connect(q, c);
+	if (!err && !nonblock)
+		err = connect_wait(q, c->deadline);
+	if (!err) {
+		host_queue_refresh(q);
+		err = host_install(&q->o, fd);
+	}
+	if (err) {
+		host_discard(&q->o, fd);
+		return err;
+	}
+	c->fd = fd;
+	c->peer = q->queue.slot;
+	c->incarnation = q->queue.inc;
+	return 0;
+}
+
+/* ---- attach ---- */
+
+static int attach(struct host_queue *q, struct host_object *o, u64 *id)
+{
+	struct host_region *r = (struct host_region *)o;
+	struct host_endpoint *ep = q->o.ep;
+	int err;
+
+	if (o->kind != HOST_REGION || o->ep != ep || !r->own ||
+	    q->queue.side != VINE_SIDE_CLIENT)
+		return -EINVAL;
+	err = host_control(ep, q->o.session);
+	if (err)
+		return err;
+	err = host_queue_connected(q);
+	if (o->session != q->o.session)
+		err = -ENOTCONN;
+	else if (err == -ECONNREFUSED || (!err && vine_queue_hung(&q->queue)))
+		err = -EPIPE;
+	else	/* before it is accepted, too: the server finds it then */
+		err = vine_queue_attach(&q->queue, r->id);
+	*id = r->id;
+	pthread_mutex_unlock(&ep->control);
+	return err;
+}
+
+int host_do_attach(struct host_queue *q, struct vine_attach *a)
+{
+	struct host_object *o;
+	u64 id;
+	int err;
+
+	if (a->flags)
+		return -EOPNOTSUPP;
+	if (a->reserved)
+		return -EINVAL;
+	o = host_find(a->region_fd);
+	if (!o)
+		return fcntl(a->region_fd, F_GETFD) < 0 ? -EBADF : -EINVAL;
+	err = attach(q, o, &id);
+	if (!err)
+		a->id = id;
+	host_put(o);
+	return err;
+}

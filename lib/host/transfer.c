@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * transfer.c - push, pull, wait
+ *
+ * Who finds messages while it spins ("lazy") leaves the ring unarmed and the descriptor
+ * readable, so that neither side makes a system call. Whoever is told that nothing is there
+ * can rely on the descriptor: the ring is armed then, and the descriptor not readable.
+ */
+#include "host/endpoint.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#define SPIN_NS		30000	/* what a sleep costs, and being woken */
+#define SPIN_LOOKS	32	/* between two looks at the clock */
+
+/* Whether there is a second CPU that could bring something while we spin. */
+static bool may_spin(void)
+{
+	static atomic_int answer;	/* 0: not known yet */
+	cpu_set_t cpus;
+
+	if (!atomic_load_explicit(&answer, memory_order_relaxed))
+		atomic_store(&answer, !sched_getaffinity(0, sizeof(cpus), &cpus) &&
+				      CPU_COUNT(&cpus) < 2 ? 1 : 2);
+	return atomic_load_explicit(&answer, memory_order_relaxed) == 2;
+}
+
+static inline void relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+/* With tx or rx. */
+static int enter_connected(struct host_queue *q)
+{
+	int err = host_entered(q->o.ep, q->o.session);
+
+	if (!err)
+		err = host_queue_connected(q);
+	return err == -EINPROGRESS ? -ENOTCONN : err;
+}
+
+static void queue_break(struct host_queue *q)
+{
+	WRITE_ONCE(q->queue.broken, true);
+	host_queue_refresh(q);
+}
+
+/* ---- push ---- */
+
+/* 0, -EINVAL or -EMSGSIZE. */
+static int get_message(struct vine_cell *cell, const struct vine_msg *msg)
+{
+	u32 length = READ_ONCE(msg->len);
+
+	if (msg->reserved)
+		return -EINVAL;
+	if (length > VINE_MSG_DATA)
+		return -EMSGSIZE;
+	memcpy(cell->word, msg->data, length);
+	/* nothing of the user's travels along */
+	memset((char *)cell->word + length, 0, VINE_MSG_DATA - length);
+	cell->bytes = length;
+	return 0;
+}
+
+/* Room for one cell: 1; 0: none, and the descriptor says so until there is; -EIO. */
+static int room(struct host_queue *q)
+{
+	int space = vine_ring_space(&q->queue.tx, 1);
+
+	if (space)
+		return space;
+	space = vine_ring_arm_space(&q->queue.tx);
+	if (!space)
+		host_poll_out(&q->poll, false);
+	return space;
+}
+
+/* Pushes what there is room for. *@done counts; 0 or the error that stopped it. */
+static int push(struct host_queue *q, const struct vine_msg *from, u32 n, u32 *done)
+{
+	struct vine_cell cell;
+	int err, space = 0;
+
+	pthread_mutex_lock(&q->tx);
+	err = enter_connected(q);
+	if (!err && READ_ONCE(q->queue.broken))
+		err = -EIO;
+	else if (!err && vine_queue_hung(&q->queue))
+		err = -EPIPE;
+	while (!err && *done < n) {
+		err = get_message(&cell, &from[*done]);
+		if (err)
+			break;
+		space = room(q);
+		if (space <= 0) {
+			err = space ? -EIO : -EAGAIN;
+			break;
+		}
+		vine_ring_push(&q->queue.tx, &cell);
+		++*done;
+	}
+	if (*done && vine_ring_pushed(&q->queue.tx))
+		vine_queue_notify(&q->queue);
+	pthread_mutex_unlock(&q->tx);
+	if (space < 0)
+		queue_break(q);
+	return err;
+}
+
+/* ---- pull ---- */
+
+/* What somebody who spins looks at. */
+struct look {
+	__le64 *head;
+	u64 was;
+	unsigned int news;
+};
+
+/*
+ * How the descriptor is left by a pull that got @any, and does not wait. True: there is a
+ * message after all.
+ */
+static bool settle(struct host_queue *q, bool any, bool empty)
+{
+	bool arm = !any || !atomic_load_explicit(&q->lazy, memory_order_relaxed);
+
+	if (q->armed)
+		return false;
+	if (!arm) {
+		host_poll_in(&q->poll, true);
+		return false;
+	}
+	if (!vine_ring_arm(&q->queue.rx)) {
+		host_poll_in(&q->poll, false);
+		q->armed = true;
+		return false;
+	}
+	host_poll_in(&q->poll, true);
+	return empty;
+}
+
+static void put_message(struct vine_msg *to, const struct vine_cell *cell)
+{
+	to->len = cell->bytes;
+	to->reserved = 0;
+	memcpy(to->data, cell->word, VINE_MSG_DATA);
+}
+
+/* Copies what is there. 1: all that was wanted; 0: no more is there; -EIO. */
+static int take(struct host_queue *q, struct vine_msg *to, u32 n, u32 *done)
+{
+	struct vine_consumer *rx = &q->queue.rx;
+	struct vine_cell cell;
+	u32 before = *done;
+	bool tell = false;
+	int ret = 1;
+
+	while (*done < n) {
+		ret = vine_ring_peek(rx, 0, &cell);
+		if (ret <= 0)
+			break;
+		put_message(&to[*done], &cell);
+		tell |= vine_ring_consume(rx, 1);
+		++*done;
+	}
+	if (*done == before)
+		return ret;
+	q->armed = false;
+	/* the other side sees all that we consumed */
+	tell |= vine_ring_publish(rx);
+	if (tell)
+		vine_queue_notify(&q->queue);
+	return ret;
+}
+
+/*
+ * Pulls what is there. *@done counts; 0 or the error that stopped it: -EAGAIN also when the
+ * caller is to wait, and look at @look first. @min: who gets less, waits.
+ */
+static int pull(struct host_queue *q, struct vine_msg *to, u32 n, u32 min, u32 *done,
+		struct look *look)
+{
+	int err, ret = 0;
+	bool hung;
+
+	pthread_mutex_lock(&q->rx);
+	do {
+		err = enter_connected(q);
+		if (err)
+			goto out;
+		/* first: what was sent before the hang-up is drained before it shows */
+		hung = vine_queue_hung(&q->queue);
+		ret = take(q, to, n, done);
+		if (ret < 0 || READ_ONCE(q->queue.broken)) {
+			err = -EIO;
+			goto out;
+		}
+		if (!ret && hung) {
+			err = -EPIPE;
+			goto out;
+		}
+		if (!ret && *done < min) {
+			look->head = &vine_ring_cell(q->queue.rx.ring, q->queue.rx.depth,
+						     q->queue.rx.head)->head;
+			look->was = vine_ld64(look->head);
+			look->news = atomic_load(&q->news);
+			err = -EAGAIN;
+			goto out;
+		}
+	} while (settle(q, *done, !ret));
+	err = ret ? 0 : -EAGAIN;
+out:
+	pthread_mutex_unlock(&q->rx);
+	if (ret < 0)
+		queue_break(q);
+	return err;
+}
+
+/* ---- wait ---- */
+
+static void note_wait(struct host_queue *q, uint64_t ns)
+{
+	uint64_t typical = atomic_load_explicit(&q->typical_ns, memory_order_relaxed);
+
+	atomic_store_explicit(&q->typical_ns, (typical * 3 + ns) / 4, memory_order_relaxed);
+}
+
+/* True: there is something to be looked at. */
+static bool spin(struct host_queue *q, const struct look *look, uint64_t begin, uint64_t until)
+{
+	unsigned int i;
+
+	do {
+		for (i = 0; i < SPIN_LOOKS; i++) {
+			/* what is in the segment: another machine may change it, or not */
+			if (vine_ld64(look->head) != look->was ||
+			    atomic_load_explicit(&q->news, memory_order_relaxed) != look->news)
+				return true;
+			relax();
+		}
+	} while (host_now() < until);
+	(void)begin;
+	return false;
+}
+
+/* Is there a reason to look again? Arms the ring if it is empty. With rx. */
+static bool ready(struct host_queue *q)
+{
+	int ret;
+
+	if (enter_connected(q) || READ_ONCE(q->queue.broken) || vine_queue_hung(&q->queue))
+		return true;
+	ret = vine_ring_arm(&q->queue.rx);
+	q->armed = !ret;
+	if (!ret)
+		host_poll_in(&q->poll, false);
+	return ret;
+}
+
+static int sleep_for_cell(struct host_queue *q, uint64_t deadline)
+{
+	unsigned int seen;
+	int err = 0;
+
+	pthread_mutex_lock(&q->rx);
+	q->waiting++;
+	for (;;) {
+		seen = atomic_load(&q->news);
+		if (ready(q)) {
+			err = 0;
+			break;
+		}
+		if (err)
+			break;
+		pthread_mutex_unlock(&q->rx);
+		err = host_sleep(&q->news, seen, deadline);
+		pthread_mutex_lock(&q->rx);
+	}
+	q->waiting--;
+	pthread_mutex_unlock(&q->rx);
+	return err;
+}
+
+/*
+ * Waits for a cell, or for the end. 0: look again; -ETIMEDOUT, -EINTR. Spins for about as
+ * long as a sleep costs, if waits were that short lately.
+ */
+static int await(struct host_queue *q, const struct look *look, uint64_t deadline)
+{
+	uint64_t begin = host_now(), until = min_t(uint64_t, begin + SPIN_NS, deadline);
+	int err;
+
+	/* twice: a short wait that was slept through looks that long */
+	if (may_spin() &&
+	    atomic_load_explicit(&q->typical_ns, memory_order_relaxed) / 2 < SPIN_NS &&
+	    spin(q, look, begin, until)) {
+		note_wait(q, host_now() - begin);
+		atomic_store_explicit(&q->lazy, true, memory_order_relaxed);
+		return 0;
+	}
+	atomic_store_explicit(&q->lazy, false, memory_order_relaxed);
+	err = sleep_for_cell(q, deadline);
+	note_wait(q, host_now() - begin);
+	return err;
+}
+
+/* Pulls, and waits for the least that is wanted. 0 or what ended it. */
+static int pull_min(struct host_queue *q, const struct vine_transfer *t, u32 *pulled)
+{
+	struct vine_msg *to = (struct vine_msg *)(uintptr_t)t->pull;
+	u32 min = t->deadline ? t->pull_min : 0;
+	struct look look = { 0 };
+	int err;
+
+	for (;;) {
+		err = pull(q, to, t->pull_count, min, pulled, &look);
+		if (err != -EAGAIN || *pulled >= min)
+			return err;
+		if (host_nonblocking(q->poll.user)) {
+			min = 0;
+			continue;
+		}
+		err = await(q, &look, t->deadline);
+		if (err)
+			return err;
+	}
+}
+
+int host_do_transfer(struct host_queue *q, struct vine_transfer *t)
+{
+	u32 pushed = 0, pulled = 0;
+	int err = 0;
+
+	if (t->flags)
+		return -EOPNOTSUPP;
+	if (t->reserved || t->pull_min > t->pull_count)
+		return -EINVAL;
+	if (!t->push_count && !t->pull_count)
+		return host_entered(q->o.ep, q->o.session);
+	if (t->push_count)
+		err = push(q, (const struct vine_msg *)(uintptr_t)t->push, t->push_count,
+			   &pushed);
+	/* what keeps us from pushing need not keep us from pulling; a bad call does */
+	if (t->pull_count && (!err || err == -EAGAIN || err == -EPIPE || err == -EIO))
+		err = pull_min(q, t, &pulled);
+	t->push_count = pushed;
+	t->pull_count = pulled;
+	return pushed || pulled ? 0 : err;
+}
