@@ -45,11 +45,66 @@ void connection_dirty(struct vine_serve *s, struct connection *c)
 	list_add_tail(&s->dirty, &c->dirty);
 }
 
+static const char *const too_many[] = {
+	[LIMIT_QUEUES] = "queues", [LIMIT_STRANGERS] = "queues that do not say HELLO",
+	[LIMIT_DESCRIPTORS] = "queues, regions and procedures",
+};
+
+/* What a new queue takes. False: its machine has had its share. */
+static bool take_limits(struct vine_serve *s, unsigned int peer)
+{
+	enum limited what;
+
+	for (what = LIMIT_QUEUES; what <= LIMIT_DESCRIPTORS; what++) {
+		if (limit_take(s, peer, what))
+			continue;
+		serve_log_client(s, peer, NULL, "machine %u has too many %s: one more is turned away",
+				 peer, too_many[what]);
+		while (what-- > LIMIT_QUEUES)
+			limit_give(s, peer, what);
+		return false;
+	}
+	return true;
+}
+
+/* It is none of those any more that may be turned away at any time. */
+static void no_stranger(struct vine_serve *s, struct connection *c)
+{
+	if (list_empty(&c->strange))
+		return;
+	list_del(&c->strange);
+	limit_give(s, c->peer, LIMIT_STRANGERS);
+}
+
+void connections_expire(struct vine_serve *s, uint64_t now)
+{
+	struct list *item, *next;
+
+	list_each(item, next, &s->strangers) {
+		struct connection *c = container_of(item, struct connection, strange);
+
+		if (c->hello_by > now)
+			break;
+		connection_close(s, c, c->kind == CONNECTION_NEW ? "it says no HELLO" : NULL);
+	}
+}
+
+uint64_t connections_deadline(const struct vine_serve *s)
+{
+	return list_empty(&s->strangers) ? VINE_FOREVER :
+	       container_of(s->strangers.next, struct connection, strange)->hello_by;
+}
+
 void connection_new(struct vine_serve *s, int queue, unsigned int peer)
 {
-	struct connection *c = calloc(1, sizeof(*c));
+	struct connection *c;
 	unsigned int i;
 
+	if (peer >= VINE_MAX_PEERS || !take_limits(s, peer)) {
+		vine_close(queue);
+		return;
+	}
+	c = calloc(1, sizeof(*c));
 	if (!c)
 		goto no_memory;
 	c->flows = calloc(s->accelerator_count, sizeof(*c->flows));
@@ -60,6 +115,7 @@ void connection_new(struct vine_serve *s, int queue, unsigned int peer)
 	c->peer = peer;
 	c->events = EPOLLIN;
 	list_init(&c->dirty);
+	list_init(&c->strange);
 	list_init(&c->done);
 	for (i = 0; i < TAG_HASH; i++)
 		list_init(&c->tags[i]);
@@ -70,12 +126,17 @@ void connection_new(struct vine_serve *s, int queue, unsigned int peer)
 	if (serve_watch(s, queue, c->events, &c->source))
 		goto no_memory;
 	list_add_tail(&s->connections, &c->link);
-	s->connection_count++;
+	c->hello_by = serve_now() + s->limits.hello_ms * 1000000ULL;
+	list_add_tail(&s->strangers, &c->strange);
 	s->served = true;
 	return;
 
 no_memory:
-	serve_log(s, "no memory for a connection of machine %u: turned away", peer);
+	serve_log_client(s, peer, NULL, "no memory for a connection of machine %u: turned away",
+			 peer);
+	limit_give(s, peer, LIMIT_QUEUES);
+	limit_give(s, peer, LIMIT_STRANGERS);
+	limit_give(s, peer, LIMIT_DESCRIPTORS);
 	if (c)
 		free(c->flows);
 	free(c);
@@ -90,15 +151,18 @@ void connection_close(struct vine_serve *s, struct connection *c, const char *wh
 	if (c->gone)
 		return;
 	if (why)
-		serve_log(s, "closed a queue of process %u on machine %u: %s",
-			  c->session ? c->session->pid : 0, c->peer, why);
+		serve_log_client(s, c->peer, c->session,
+				 "closed a queue of process %u on machine %u: %s",
+				 c->session ? c->session->pid : 0, c->peer, why);
 	c->gone = true;
 	epoll_ctl(s->epoll, EPOLL_CTL_DEL, c->queue, NULL);
 	vine_close(c->queue);
 	list_del(&c->dirty);
 	list_del(&c->link);
 	list_add_tail(&s->gone, &c->link);
-	s->connection_count--;
+	no_stranger(s, c);
+	limit_give(s, c->peer, LIMIT_QUEUES);
+	limit_give(s, c->peer, LIMIT_DESCRIPTORS);
 
 	scheduler_drop(s, c);
 	list_each(item, next, &c->done)
@@ -239,9 +303,9 @@ static bool plain(const struct talk_head *h)
 }
 
 /* Ids were given out in turn: one that was once may be stale, another never was an id. */
-static bool was_accelerator(const struct vine_serve *s, uint32_t id)
+static bool was_accelerator(const struct connection *c, uint32_t id)
 {
-	return id < s->next_virtual;
+	return id < c->session->next_virtual;
 }
 
 static bool take_hello(struct vine_serve *s, struct connection *c, const union talk_message *m,
@@ -268,6 +332,8 @@ static bool take_hello(struct vine_serve *s, struct connection *c, const union t
 		}
 		if (!c->session)
 			c->kind = CONNECTION_REFUSED;
+		else
+			no_stranger(s, c);
 	}
 	if (c->session)
 		memcpy(welcome.token, c->session->token, sizeof(welcome.token));
@@ -334,7 +400,7 @@ static bool take_stat(struct vine_serve *s, struct connection *c,
 	const struct accelerator *a = scheduler_find(s, c->session, m->accel_op.id);
 
 	(void)now;
-	if (!plain(&m->head) || m->accel_op.reserved || !was_accelerator(s, m->accel_op.id))
+	if (!plain(&m->head) || m->accel_op.reserved || !was_accelerator(c, m->accel_op.id))
 		return false;
 	if (a) {
 		stat.head.a = a->running || a->holder ? accel_busy : accel_idle;
@@ -357,10 +423,10 @@ static bool take_hold(struct vine_serve *s, struct connection *c,
 	bool is_virtual = m->accel_op.id >= s->accelerator_count;
 
 	(void)now;
-	if (!plain(&m->head) || m->accel_op.reserved || !was_accelerator(s, m->accel_op.id))
+	if (!plain(&m->head) || m->accel_op.reserved || !was_accelerator(c, m->accel_op.id))
 		return false;
 	if (m->head.op == TALK_ACQUIRE && a && !is_virtual) {
-		acquired.id = scheduler_acquire(s, a, c->session);
+		acquired.id = scheduler_acquire(a, c->session);
 	} else if (m->head.op == TALK_RELEASE && a && is_virtual) {
 		acquired.id = m->accel_op.id;
 		scheduler_release(s, a);
@@ -390,11 +456,10 @@ static void name_of(const struct talk_name *n, char name[TALK_NAME + 1])
 	name[TALK_NAME] = 0;
 }
 
-static void answer_procedure(struct connection *c, uint32_t tag, int status,
-			     const struct procedure *p)
+static void answer_procedure(struct connection *c, uint32_t tag, int status, uint32_t id)
 {
 	struct talk_proc proc = {
-		.head = { .op = TALK_PROC, .a = status, .tag = tag }, .id = p ? p->id : 0,
+		.head = { .op = TALK_PROC, .a = status, .tag = tag }, .id = id,
 	};
 
 	answer(c, &proc, sizeof(proc));
@@ -414,16 +479,16 @@ static bool take_register(struct vine_serve *s, struct connection *c,
 static bool take_get(struct vine_serve *s, struct connection *c,
 		     const union talk_message *m, uint64_t now)
 {
-	struct procedure *p = NULL;
 	char name[TALK_NAME + 1];
+	uint32_t id = 0;
 	int status;
 
 	(void)now;
 	if (!good_name(&m->name))
 		return false;
 	name_of(&m->name, name);
-	status = procedures_get(s, c->session, m->head.a, name, &p);
-	answer_procedure(c, m->head.tag, status, p);
+	status = procedures_get(s, c->session, m->head.a, name, &id);
+	answer_procedure(c, m->head.tag, status, id);
 	return true;
 }
 
@@ -450,9 +515,9 @@ static bool take_bytes(struct vine_serve *s, struct connection *c,
 		       const union talk_message *m, uint64_t now)
 {
 	const struct talk_ref *ref = &m->bytes.ref;
-	struct procedure *p = NULL;
 	struct region *r = NULL;
 	char name[TALK_NAME + 1];
+	uint32_t id = 0;
 	int status;
 
 	(void)now;
@@ -465,9 +530,9 @@ static bool take_bytes(struct vine_serve *s, struct connection *c,
 	}
 	name_of(&c->name, name);
 	status = procedures_register(s, c->session, c->name.head.a, name, r,
-				     TALK_WHERE_OFFSET(ref->where), ref->size, &p);
+				     TALK_WHERE_OFFSET(ref->where), ref->size, &id);
 	c->name.head.op = 0;
-	answer_procedure(c, m->head.tag, status, p);
+	answer_procedure(c, m->head.tag, status, id);
 	return true;
 }
 
@@ -530,8 +595,8 @@ static bool add_buffers(struct task *task, const struct talk_ref *ref, unsigned 
 		task->buffer[task->have++] = (struct buffer){
 			r, TALK_WHERE_OFFSET(ref[i].where), ref[i].size,
 		};
-		if (r->memory.fd < 0 && task->reason == vine_reason_none)
-			task->reason = vine_reason_bad_data;
+		if (task->reason == vine_reason_none)
+			task->reason = r->reason;
 	}
 	return true;
 }
@@ -559,7 +624,7 @@ static bool take_task(struct vine_serve *s, struct connection *c,
 	struct task *task;
 
 	if (t->head.a & ~(TALK_ARGS | TALK_REDZONES) || buffers > TALK_BUFFERS || t->reserved ||
-	    !was_accelerator(s, t->accel) || !t->proc || t->proc >= s->next_procedure ||
+	    !was_accelerator(c, t->accel) || !t->proc || t->proc >= c->session->next_procedure ||
 	    in_flight(c, t->head.tag))
 		return false;
 	task = calloc(1, sizeof(*task) + buffers * sizeof(task->buffer[0]));
@@ -570,8 +635,8 @@ static bool take_task(struct vine_serve *s, struct connection *c,
 	task->connection = c;
 	task->accelerator = scheduler_find(s, c->session, t->accel);
 	task->procedure = session_procedure(c->session, t->proc);
-	if (task->procedure)
-		task->procedure->references++;
+	if (task->procedure)	/* its session has it already */
+		procedures_hold(s, task->procedure, c->peer);
 	task->tag = t->head.tag;
 	task->flags = t->head.a;
 	task->in_count = t->head.b;

@@ -50,15 +50,36 @@ static struct procedure *find(struct vine_serve *s, vine_accel_type_e type, cons
 	return NULL;
 }
 
+bool procedures_hold(struct vine_serve *s, struct procedure *p, unsigned int machine)
+{
+	if (!p->by_machine[machine] &&
+	    !limit_take_procedure(s, machine, p->bytes.bytes, !p->references))
+		return false;
+	p->by_machine[machine]++;
+	p->references++;
+	return true;
+}
+
+void procedures_put(struct vine_serve *s, struct procedure *p, unsigned int machine)
+{
+	bool last = !--p->references;
+
+	if (!--p->by_machine[machine])
+		limit_give_procedure(s, machine, p->bytes.bytes, last);
+	if (!last)
+		return;
+	list_del(&p->link);
+	memory_free(s, &p->bytes);
+	free(p);
+}
+
 /* Takes over @fd. The session's reference is the first one. */
 static int make(struct vine_serve *s, struct session *session, vine_accel_type_e type,
-		const char *name, enum kind kind, int fd, uint64_t size, struct procedure **made)
+		const char *name, enum kind kind, int fd, uint64_t size, uint32_t *id)
 {
 	struct procedure *p = calloc(1, sizeof(*p));
 
-	if (!p || s->next_procedure == UINT32_MAX ||
-	    size > BYTES_ALL * s->bytes_max - s->procedure_bytes) {
-		free(p);
+	if (!p) {
 		if (fd >= 0)
 			close(fd);
 		return PROC_SHORT;
@@ -70,12 +91,10 @@ static int make(struct vine_serve *s, struct session *session, vine_accel_type_e
 	p->by_itself = kind == BY_ITSELF;
 	p->code = kind == CODE;
 	p->peer = session->peer;
-	p->id = s->next_procedure++;
-	if (!session_know(s, session, p))
+	*id = session_know(s, session, p);
+	if (!*id)
 		goto forget;
-	s->procedure_bytes += size;
 	list_add_tail(&s->procedures, &p->link);
-	*made = p;
 	return PROC_OK;
 
 forget:
@@ -151,7 +170,7 @@ static bool same(int a, int b, uint64_t size)
 
 int procedures_register(struct vine_serve *s, struct session *session, vine_accel_type_e type,
 			const char *name, const struct region *region, uint64_t offset,
-			uint64_t size, struct procedure **found)
+			uint64_t size, uint32_t *id)
 {
 	enum kind kind = REGISTERED;
 	struct procedure *p;
@@ -172,18 +191,18 @@ int procedures_register(struct vine_serve *s, struct session *session, vine_acce
 	}
 	p = find(s, type, name, kind, session->peer);
 	if (!p)
-		return make(s, session, type, name, kind, fd, size, found);
+		return make(s, session, type, name, kind, fd, size, id);
 	is_same = p->bytes.bytes == size && (!size || same(fd, p->bytes.fd, size));
 	if (size)
 		close(fd);
 	if (!is_same)
 		return PROC_NO;
-	*found = p;
-	return session_know(s, session, p) ? PROC_OK : PROC_SHORT;
+	*id = session_know(s, session, p);
+	return *id ? PROC_OK : PROC_SHORT;
 }
 
 int procedures_get(struct vine_serve *s, struct session *session, vine_accel_type_e type,
-		   const char *name, struct procedure **found)
+		   const char *name, uint32_t *id)
 {
 	struct procedure *p;
 
@@ -197,17 +216,7 @@ int procedures_get(struct vine_serve *s, struct session *session, vine_accel_typ
 	if (!p)
 		p = find(s, type, name, BY_ITSELF, 0);
 	if (!p)
-		return make(s, session, type, name, BY_ITSELF, -1, 0, found);
-	*found = p;
-	return session_know(s, session, p) ? PROC_OK : PROC_SHORT;
-}
-
-void procedures_put(struct vine_serve *s, struct procedure *p)
-{
-	if (--p->references)
-		return;
-	list_del(&p->link);
-	s->procedure_bytes -= p->bytes.bytes;
-	memory_free(s, &p->bytes);
-	free(p);
+		return make(s, session, type, name, BY_ITSELF, -1, 0, id);
+	*id = session_know(s, session, p);
+	return *id ? PROC_OK : PROC_SHORT;
 }

@@ -20,7 +20,7 @@ void task_free(struct vine_serve *s, struct task *task)
 	for (i = 0; i < task->have; i++)
 		region_put(s, task->buffer[i].region);
 	if (task->procedure)
-		procedures_put(s, task->procedure);
+		procedures_put(s, task->procedure, task->connection->peer);
 	task->connection->tasks--;
 	task->connection->buffers -= task->buffers;
 	free(task);
@@ -177,13 +177,12 @@ struct accelerator *scheduler_find(struct vine_serve *s, const struct session *s
 	return NULL;
 }
 
-uint32_t scheduler_acquire(struct vine_serve *s, struct accelerator *a,
-			   struct session *session)
+uint32_t scheduler_acquire(struct accelerator *a, struct session *session)
 {
-	if (a->holder || s->next_virtual == UINT32_MAX)
+	if (a->holder || session->next_virtual == UINT32_MAX)
 		return 0;
 	a->holder = session;
-	a->virtual_id = s->next_virtual++;
+	a->virtual_id = session->next_virtual++;
 	return a->virtual_id;
 }
 

@@ -23,7 +23,6 @@
 #define EXPORT __attribute__((visibility("default")))
 
 #define EVENTS		64	/* of one round */
-#define LINES		20	/* in the log, per second */
 #define ACCEPT_MS	100	/* when descriptors are short, or the service cannot be offered */
 #define BYTES_MAX	(16U << 20)
 
@@ -60,25 +59,36 @@ struct serve_text serve_text(const char *text)
 	return t;
 }
 
-/* Most lines are about clients, who could fill the log otherwise. */
-void serve_log(struct vine_serve *s, const char *format, ...)
+static void write_line(struct vine_serve *s, const char *format, va_list args)
 {
-	uint64_t second = serve_now() / 1000000000;
 	char line[384];
-	va_list args;
 
-	if (second != s->log_second)
-		s->log_lines = 0;
-	s->log_second = second;
-	if (s->log_lines++ >= LINES)
-		return;
-	va_start(args, format);
 	vsnprintf(line, sizeof(line), format, args);
-	va_end(args);
 	if (s->log)
 		s->log(line);
 	else
 		fprintf(stderr, "vine: %s\n", line);
+}
+
+void serve_log(struct vine_serve *s, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	write_line(s, format, args);
+	va_end(args);
+}
+
+void serve_log_client(struct vine_serve *s, unsigned int machine, struct session *session,
+		      const char *format, ...)
+{
+	va_list args;
+
+	if (!limit_log(s, machine, session ? &session->pace : NULL))
+		return;
+	va_start(args, format);
+	write_line(s, format, args);
+	va_end(args);
 }
 
 /* ---- what is offered ---- */
@@ -141,9 +151,9 @@ EXPORT struct vine_serve *vine_serve_new(const struct vine_serve_options *option
 	list_init(&s->connections);
 	list_init(&s->gone);
 	list_init(&s->dirty);
+	list_init(&s->strangers);
 	list_init(&s->sessions);
 	list_init(&s->procedures);
-	s->next_procedure = 1;
 	s->next_deadline = VINE_FOREVER;
 	if (copy_options(s, options, error))
 		goto free;
@@ -259,7 +269,6 @@ EXPORT int vine_serve_accelerator(struct vine_serve *s, const char *name,
 		return fail(error, "no memory");
 	}
 	s->accelerators[s->accelerator_count++] = a;
-	s->next_virtual = s->accelerator_count;
 	for (i = 0; i < workers; i++) {
 		a->lane[i].accelerator = a;
 		worker_init(s, &a->lane[i].plain, &a->lane[i]);
@@ -288,28 +297,19 @@ bool serve_lost(struct vine_serve *s, int err)
 	return true;
 }
 
-/* Watches for connections, or not, and comes back to it. */
-static void want_connections(struct vine_serve *s)
+/* @events: EPOLLIN or 0 */
+static void want_connections(struct vine_serve *s, uint32_t events)
 {
-	struct epoll_event ev = { .data.ptr = &s->listener_source };
+	struct epoll_event ev = { .events = events, .data.ptr = &s->listener_source };
 
-	if (s->listener < 0 || s->next_accept)
-		return;
-	ev.events = s->connection_count < CONNECTIONS_MAX ? EPOLLIN : 0;
-	if (ev.events == s->listener_events)
-		return;
-	s->listener_events = ev.events;
 	epoll_ctl(s->epoll, EPOLL_CTL_MOD, s->listener, &ev);
 }
 
 /* Not for a while: what is waiting would be reported at once, again and again. */
 static void pause_connections(struct vine_serve *s)
 {
-	struct epoll_event ev = { .data.ptr = &s->listener_source };
-
 	s->next_accept = serve_now() + ACCEPT_MS * 1000000ULL;
-	s->listener_events = 0;
-	epoll_ctl(s->epoll, EPOLL_CTL_MOD, s->listener, &ev);
+	want_connections(s, 0);
 }
 
 static void listener_ready(struct vine_serve *s, struct source *source, uint32_t events)
@@ -319,7 +319,7 @@ static void listener_ready(struct vine_serve *s, struct source *source, uint32_t
 
 	(void)source;
 	(void)events;
-	for (i = 0; i < BATCH && s->connection_count < CONNECTIONS_MAX; i++) {
+	for (i = 0; i < BATCH; i++) {
 		queue = vine_accept(s->listener, VINE_NONBLOCK, 0, &accepted);
 		if (queue == -EAGAIN || queue == -EINTR || serve_lost(s, queue))
 			return;
@@ -341,8 +341,7 @@ static int offer(struct vine_serve *s)
 	if (s->listener < 0)
 		return s->listener;
 	s->listener_source.ready = listener_ready;
-	s->listener_events = EPOLLIN;
-	err = serve_watch(s, s->listener, s->listener_events, &s->listener_source);
+	err = serve_watch(s, s->listener, EPOLLIN, &s->listener_source);
 	if (err) {
 		vine_close(s->listener);
 		s->listener = -1;
@@ -367,6 +366,8 @@ static void retry(struct vine_serve *s)
 	s->next_accept = 0;
 	if (s->listener < 0)
 		err = offer(s);
+	else
+		want_connections(s, EPOLLIN);
 	if (err) {
 		if (!serve_lost(s, err))
 			serve_log(s, "cannot offer %s: %s", s->name, strerror(-err));
@@ -427,6 +428,7 @@ static void end_round(struct vine_serve *s)
 		retry(s);
 	if (now >= s->next_deadline)
 		workers_expire(s, now);
+	connections_expire(s, now);
 	while (s->work) {
 		s->work = false;
 		for (i = 0; i < s->accelerator_count; i++)
@@ -437,18 +439,19 @@ static void end_round(struct vine_serve *s)
 		connection_flush(s, container_of(item, struct connection, dirty));
 	}
 	sweep(s);
-	want_connections(s);
-	if (s->once && s->served && !s->connection_count)
+	if (s->once && s->served && !s->used[LIMIT_QUEUES])
 		s->stopped = true;
 }
 
 /* Milliseconds until something is to be done that no descriptor tells of. */
 static int timeout(const struct vine_serve *s)
 {
-	uint64_t then = s->next_deadline, now;
+	uint64_t then = s->next_deadline, hello = connections_deadline(s), now;
 
 	if (s->work || s->rejoin)
 		return 0;
+	if (hello < then)
+		then = hello;
 	if (s->next_accept && s->next_accept < then)
 		then = s->next_accept;
 	if (then == VINE_FOREVER)
@@ -548,6 +551,7 @@ static int start(struct vine_serve *s, char *error)
 		return fail(error, "there is no accelerator to offer");
 	gethostname(s->host, sizeof(s->host) - 1);
 	raise_limit();
+	limits_init(s);
 	s->epoll = epoll_create1(EPOLL_CLOEXEC);
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);

@@ -7,6 +7,7 @@
  *   connection.c  queues: messages are parsed and checked, answers sent
  *   session.c     a client process: its references to procedures, regions, held accelerators
  *   procedure.c   procedures that clients know
+ *   limits.c      what clients may use of what all of them need
  *   memory.c      what workers map: regions, bytes of procedures
  *   scheduler.c   which task an accelerator runs next
  *   worker.c      workers, seen from here; work.c is their own side
@@ -24,6 +25,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <linux/vine_wire.h>
 #include <vine.h>
 #include <vine_serve.h>
 
@@ -32,12 +34,9 @@
 #include "serve/work.h"
 
 #define SERVE_ERROR	256	/* bytes of an error's text */
-#define CONNECTIONS_MAX	4096
 #define BATCH		16	/* messages of one queue, in one round */
 #define TASKS_MAX	512	/* of one queue, until their answers are sent; also buffers: */
 #define BUFFERS_MAX	4096
-#define BYTES_SESSION	4	/* times bytes_max: of all procedures that one session knows */
-#define BYTES_ALL	16	/* times bytes_max: of all procedures */
 #define COPY_ROUND	(1U << 20)	/* bytes of procedures; after them no more in this round */
 #define WORKERS_MAX	64	/* of one accelerator */
 #define GRACE_MS	1000	/* for a task whose client has gone */
@@ -47,6 +46,47 @@
 struct source {
 	void (*ready)(struct vine_serve *s, struct source *source, uint32_t events);
 };
+
+/* ---- limits ---- */
+
+/* Of which a machine may have some. */
+enum limited {
+	LIMIT_QUEUES,
+	LIMIT_STRANGERS,	/* queues that have not said HELLO, or were turned away */
+	LIMIT_DESCRIPTORS,	/* of queues, regions, and bytes of procedures */
+	LIMIT_PROCEDURES,
+	LIMIT_BYTES,		/* of procedures */
+	LIMITED
+};
+
+/* Of all machines together; and of a session. */
+struct limits {
+	uint64_t all[LIMITED];
+	unsigned int session_queues, session_regions, session_procedures;
+	uint64_t session_bytes;
+	unsigned int hello_ms;	/* until a queue has said HELLO */
+};
+
+/* Lines of the log in this second. */
+struct pace {
+	uint64_t second;
+	unsigned int lines;
+};
+
+struct machine {
+	uint64_t used[LIMITED];
+	struct pace pace;
+};
+
+void limits_init(struct vine_serve *s);
+/* False: the machine has had its share. */
+bool limit_take(struct vine_serve *s, unsigned int machine, enum limited what);
+void limit_give(struct vine_serve *s, unsigned int machine, enum limited what);
+/* One is the machine's, too; @fresh: it is new; @last: it is no more. */
+bool limit_take_procedure(struct vine_serve *s, unsigned int machine, uint64_t bytes, bool fresh);
+void limit_give_procedure(struct vine_serve *s, unsigned int machine, uint64_t bytes, bool last);
+/* Whether a line may be written about a machine, and one of its sessions (NULL: none known). */
+bool limit_log(struct vine_serve *s, unsigned int machine, struct pace *session);
 
 /* ---- memory ---- */
 
@@ -66,12 +106,16 @@ int memory_init(struct vine_serve *s, struct memory *m, int fd, uint64_t bytes,
 /* No worker uses it any more; all forget it. */
 void memory_free(struct vine_serve *s, struct memory *m);
 
+struct session;
+
 /* A client's region. Counted: tables of connections, and tasks. */
 struct region {
 	struct list link;	/* in its session, when it was imported */
+	struct session *session;
 	unsigned int references;
 	uint64_t id;
-	struct memory memory;	/* fd -1: it could not be imported */
+	struct memory memory;	/* fd -1: it could not be imported, */
+	vine_task_reason_e reason;	/* and why */
 };
 
 /* ---- procedures ---- */
@@ -84,7 +128,7 @@ struct region {
 struct procedure {
 	struct list link;
 	unsigned int references;
-	uint32_t id;
+	unsigned int by_machine[VINE_MAX_PEERS];	/* of them */
 	vine_accel_type_e type;
 	bool by_itself;
 	bool code;		/* its bytes are a shared object */
@@ -93,49 +137,53 @@ struct procedure {
 	char name[TALK_NAME + 1];
 };
 
-struct session;
-
 /*
- * Both give the status of struct talk_proc, and if that is 0 a reference of @session's to
- * @*found. @region: NULL: no bytes; else they are there.
+ * Both give the status of struct talk_proc, and if that is 0 a reference of @session's, whose
+ * number for it is @*id. @region: NULL: no bytes; else they are there.
  */
 int procedures_register(struct vine_serve *s, struct session *session, vine_accel_type_e type,
 			const char *name, const struct region *region, uint64_t offset,
-			uint64_t size, struct procedure **found);
+			uint64_t size, uint32_t *id);
 int procedures_get(struct vine_serve *s, struct session *session, vine_accel_type_e type,
-		   const char *name, struct procedure **found);
-void procedures_put(struct vine_serve *s, struct procedure *p);
+		   const char *name, uint32_t *id);
+/* One more reference, or one less, of @machine. False: it has had its share. */
+bool procedures_hold(struct vine_serve *s, struct procedure *p, unsigned int machine);
+void procedures_put(struct vine_serve *s, struct procedure *p, unsigned int machine);
 
 /* ---- sessions ---- */
 
 struct reference {
 	struct procedure *procedure;
+	uint32_t id;
 	unsigned int count;
 };
 
-/* Counted: its connections. */
+/* Counted: its connections. Ids are its own: nobody uses up another's. */
 struct session {
 	struct list link;		/* while its control queue is there */
-	unsigned int references;
+	unsigned int references;	/* queues */
 	uint64_t token[2];
 	unsigned int peer;	/* machine and process: for people */
 	uint32_t pid;
 	struct list regions;
+	unsigned int region_count;
 	struct reference *known;
 	unsigned int known_count;
 	uint64_t known_bytes;
+	uint32_t next_procedure, next_virtual;
+	struct pace pace;
 };
 
 /* NULL: no memory. With a reference. */
 struct session *session_new(struct vine_serve *s, unsigned int peer, uint32_t pid);
-/* With a reference; NULL: no open session of that machine has that token. */
+/* With a reference; NULL: no open session of that machine has that token, or too many queues. */
 struct session *session_find(struct vine_serve *s, unsigned int peer, const uint64_t token[2]);
 /* The control queue has gone. */
 void session_end(struct vine_serve *s, struct session *session);
 void session_put(struct vine_serve *s, struct session *session);
 
-/* One more reference. False: no room. */
-bool session_know(struct vine_serve *s, struct session *session, struct procedure *p);
+/* One more reference. The session's id for it; 0: no room. */
+uint32_t session_know(struct vine_serve *s, struct session *session, struct procedure *p);
 /* One reference less. False: it has none to that. */
 bool session_unknow(struct vine_serve *s, struct session *session, uint32_t id);
 struct procedure *session_procedure(const struct session *session, uint32_t id);
@@ -213,8 +261,7 @@ void scheduler_finish(struct vine_serve *s, struct task *task, vine_task_reason_
 struct accelerator *scheduler_find(struct vine_serve *s, const struct session *session,
 				   uint32_t id);
 /* The virtual accelerator's id, or 0: somebody holds it. */
-uint32_t scheduler_acquire(struct vine_serve *s, struct accelerator *a,
-			   struct session *session);
+uint32_t scheduler_acquire(struct accelerator *a, struct session *session);
 void scheduler_release(struct vine_serve *s, struct accelerator *a);
 
 /* ---- workers (worker.c) ---- */
@@ -304,6 +351,8 @@ struct connection {
 	uint32_t tid;		/* of the client's thread: for people */
 	uint32_t events;	/* that epoll watches */
 	bool gone;
+	struct list strange;	/* in serve.strangers, until it has said HELLO */
+	uint64_t hello_by;	/* ns */
 	struct region *region[TALK_REGIONS];
 	struct talk_name name;	/* a REGISTER whose BYTES come next; op 0: there is none */
 	struct task *partial;
@@ -315,7 +364,7 @@ struct connection {
 	struct vine_msg answer[BATCH + 1];
 };
 
-/* Takes over @queue. */
+/* Takes over @queue; turns it away when its machine has had its share. */
 void connection_new(struct vine_serve *s, int queue, unsigned int peer);
 /* @why: for the log, or NULL. What runs for it goes on for a while; freed when it is done. */
 void connection_close(struct vine_serve *s, struct connection *c, const char *why);
@@ -324,6 +373,9 @@ void connection_answer(struct vine_serve *s, struct task *task);
 /* Sends what there is room for. */
 void connection_flush(struct vine_serve *s, struct connection *c);
 void connection_free(struct vine_serve *s, struct connection *c);
+/* Closes queues that have had the time to say HELLO. When that is to be called again; ns. */
+void connections_expire(struct vine_serve *s, uint64_t now);
+uint64_t connections_deadline(const struct vine_serve *s);
 /* It will be flushed at the end of this round. */
 void connection_dirty(struct vine_serve *s, struct connection *c);
 
@@ -349,16 +401,13 @@ struct vine_serve {
 	pid_t forker;			/* 0: there is none */
 	int forker_socket;
 	struct source listener_source, signal_source, stop_source;
-	struct list connections, gone, dirty, sessions, procedures;
-	unsigned int connection_count;
-	uint64_t procedure_bytes;
+	struct list connections, gone, dirty, strangers, sessions, procedures;
+	struct limits limits;
+	uint64_t used[LIMITED];
+	struct machine machines[VINE_MAX_PEERS];
 	uint64_t copied;		/* bytes of procedures, in this round */
-	uint32_t next_procedure, next_virtual;
 	uint64_t next_deadline;		/* no worker's is before; ns */
 	uint64_t next_accept;		/* not before; 0: now */
-	uint32_t listener_events;	/* that epoll watches */
-	uint64_t log_second;
-	unsigned int log_lines;		/* in that second */
 	bool stopped, served;
 	bool work;			/* an accelerator may have something to start */
 	bool rejoin;			/* what there is of the device is lost */
@@ -367,6 +416,9 @@ struct vine_serve {
 
 void serve_log(struct vine_serve *s, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+/* A line about a client of @machine, if it has not had too many. @session: NULL: unknown. */
+void serve_log_client(struct vine_serve *s, unsigned int machine, struct session *session,
+		      const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* True when @err, negative, is about the device itself: the loop deals with it. */
 bool serve_lost(struct vine_serve *s, int err);
 int serve_watch(struct vine_serve *s, int fd, uint32_t events, struct source *source);

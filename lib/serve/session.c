@@ -5,6 +5,7 @@
  * It begins and ends with a control queue. Task queues that are left over then stay, but
  * their session knows no procedure any more.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -33,6 +34,8 @@ struct session *session_new(struct vine_serve *s, unsigned int peer, uint32_t pi
 	session->references = 1;
 	session->peer = peer;
 	session->pid = pid;
+	session->next_procedure = 1;
+	session->next_virtual = s->accelerator_count;
 	list_init(&session->regions);
 	list_add_tail(&s->sessions, &session->link);
 	return session;
@@ -46,11 +49,13 @@ struct session *session_find(struct vine_serve *s, unsigned int peer, const uint
 	list_each(item, next, &s->sessions) {
 		session = container_of(item, struct session, link);
 		/* both at once: how long it takes says nothing about one of them */
-		if (session->peer == peer &&
-		    !((session->token[0] ^ token[0]) | (session->token[1] ^ token[1]))) {
-			session->references++;
-			return session;
-		}
+		if (session->peer != peer ||
+		    ((session->token[0] ^ token[0]) | (session->token[1] ^ token[1])))
+			continue;
+		if (session->references == s->limits.session_queues)
+			break;
+		session->references++;
+		return session;
 	}
 	return NULL;
 }
@@ -80,7 +85,7 @@ void session_end(struct vine_serve *s, struct session *session)
 		if (s->accelerators[i]->holder == session)
 			scheduler_release(s, s->accelerators[i]);
 	for (i = 0; i < session->known_count; i++)
-		procedures_put(s, session->known[i].procedure);
+		procedures_put(s, session->known[i].procedure, session->peer);
 	free(session->known);
 	session->known = NULL;
 	session->known_count = 0;
@@ -101,32 +106,45 @@ static struct reference *reference_of(const struct session *session, uint32_t id
 	unsigned int i;
 
 	for (i = 0; i < session->known_count; i++)
-		if (session->known[i].procedure->id == id)
+		if (session->known[i].id == id)
 			return &session->known[i];
 	return NULL;
 }
 
-bool session_know(struct vine_serve *s, struct session *session, struct procedure *p)
+static struct reference *reference_to(const struct session *session, const struct procedure *p)
 {
-	struct reference *r = reference_of(session, p->id);
+	unsigned int i;
+
+	for (i = 0; i < session->known_count; i++)
+		if (session->known[i].procedure == p)
+			return &session->known[i];
+	return NULL;
+}
+
+uint32_t session_know(struct vine_serve *s, struct session *session, struct procedure *p)
+{
+	struct reference *r = reference_to(session, p);
 
 	if (r) {
 		if (r->count == UINT32_MAX)
-			return false;
+			return 0;
 		r->count++;
-		return true;
+		return r->id;
 	}
-	if (session->known_count == PROCEDURES_MAX ||
-	    p->bytes.bytes > BYTES_SESSION * s->bytes_max - session->known_bytes)
-		return false;
+	if (session->known_count == s->limits.session_procedures ||
+	    p->bytes.bytes > s->limits.session_bytes - session->known_bytes ||
+	    session->next_procedure == UINT32_MAX)
+		return 0;
 	r = realloc(session->known, (session->known_count + 1) * sizeof(*r));
 	if (!r)
-		return false;
+		return 0;
 	session->known = r;
-	r[session->known_count++] = (struct reference){ p, 1 };
+	if (!procedures_hold(s, p, session->peer))
+		return 0;
+	r += session->known_count++;
+	*r = (struct reference){ p, session->next_procedure++, 1 };
 	session->known_bytes += p->bytes.bytes;
-	p->references++;
-	return true;
+	return r->id;
 }
 
 bool session_unknow(struct vine_serve *s, struct session *session, uint32_t id)
@@ -138,7 +156,7 @@ bool session_unknow(struct vine_serve *s, struct session *session, uint32_t id)
 	if (--r->count)
 		return true;
 	session->known_bytes -= r->procedure->bytes.bytes;
-	procedures_put(s, r->procedure);
+	procedures_put(s, r->procedure, session->peer);
 	*r = session->known[--session->known_count];
 	return true;
 }
@@ -152,6 +170,75 @@ struct procedure *session_procedure(const struct session *session, uint32_t id)
 
 /* ---- regions ---- */
 
+static struct region *find_region(const struct session *session, uint64_t id)
+{
+	struct list *item, *next;
+
+	list_each(item, next, &session->regions) {
+		struct region *r = container_of(item, struct region, link);
+
+		if (r->id == id)
+			return r;
+	}
+	return NULL;
+}
+
+static bool count_region(struct vine_serve *s, struct session *session)
+{
+	if (session->region_count >= s->limits.session_regions ||
+	    !limit_take(s, session->peer, LIMIT_DESCRIPTORS))
+		return false;
+	session->region_count++;
+	return true;
+}
+
+static void uncount_region(struct vine_serve *s, struct session *session)
+{
+	session->region_count--;
+	limit_give(s, session->peer, LIMIT_DESCRIPTORS);
+}
+
+static vine_task_reason_e reason_of(int err)
+{
+	switch (err) {
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOMEM:
+		return vine_reason_no_memory;
+	default:
+		return vine_reason_bad_data;
+	}
+}
+
+/* Takes over @fd, -errno: it could not be imported. NULL: no memory. */
+static struct region *new_region(struct vine_serve *s, struct session *session, int fd,
+				 uint64_t id, uint64_t bytes)
+{
+	struct region *r;
+
+	if (fd >= 0 && !count_region(s, session)) {
+		vine_close(fd);
+		fd = -EMFILE;
+	}
+	r = calloc(1, sizeof(*r));
+	if (!r) {
+		if (fd >= 0)
+			vine_close(fd);
+		goto uncount;
+	}
+	*r = (struct region){ .session = session, .references = 1, .id = id };
+	list_init(&r->link);
+	if (fd < 0)
+		r->reason = reason_of(fd);
+	if (!memory_init(s, &r->memory, fd < 0 ? -1 : fd, bytes, false))
+		return r;
+	free(r);
+uncount:
+	if (fd >= 0)
+		uncount_region(s, session);
+	return NULL;
+}
+
 /*
  * A process attaches a region to each of its queues, but we need it once. Its id says which
  * it is: ids are not used again, and that it is attached here is checked by importing it.
@@ -159,34 +246,21 @@ struct procedure *session_procedure(const struct session *session, uint32_t id)
 struct region *session_region(struct vine_serve *s, struct session *session, int queue,
 			      uint64_t id)
 {
-	struct list *item;
-	struct region *r;
-	struct memory m;
 	uint64_t bytes = 0;
+	struct region *r;
 	int fd;
 
 	fd = vine_import(queue, id, &bytes);
 	if (fd < 0)
 		serve_lost(s, fd);
-	if (memory_init(s, &m, fd, bytes, false))
-		return NULL;
-	for (item = session->regions.next; fd >= 0 && item != &session->regions;
-	     item = item->next) {
-		r = container_of(item, struct region, link);
-		if (r->id == id) {
-			memory_free(s, &m);
-			r->references++;
-			return r;
-		}
+	r = fd < 0 ? NULL : find_region(session, id);
+	if (r) {
+		vine_close(fd);
+		r->references++;
+		return r;
 	}
-	r = calloc(1, sizeof(*r));
-	if (!r) {
-		memory_free(s, &m);
-		return NULL;
-	}
-	*r = (struct region){ .references = 1, .id = id, .memory = m };
-	list_init(&r->link);
-	if (fd >= 0)	/* what could not be imported is nobody else's, and may be many */
+	r = new_region(s, session, fd, id, bytes);
+	if (r && r->memory.fd >= 0)	/* what could not be imported is nobody else's, and may be many */
 		list_add_tail(&session->regions, &r->link);
 	return r;
 }
@@ -196,6 +270,8 @@ void region_put(struct vine_serve *s, struct region *r)
 	if (--r->references)
 		return;
 	list_del(&r->link);
+	if (r->memory.fd >= 0)
+		uncount_region(s, r->session);
 	memory_free(s, &r->memory);
 	free(r);
 }

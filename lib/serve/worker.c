@@ -95,10 +95,11 @@ static void lose_slots(struct worker *w)
 /* About a task that failed. @what: a client cannot have written it. */
 static void report(struct vine_serve *s, const struct task *task, const char *what)
 {
-	const struct session *session = task->connection->session;
+	struct session *session = task->connection->session;
 
-	serve_log(s, "%s: procedure %s of process %u on machine %u %s", task->accelerator->name,
-		  serve_text(task->procedure->name).text, session->pid, session->peer, what);
+	serve_log_client(s, session->peer, session, "%s: procedure %s of process %u on machine %u %s",
+			 task->accelerator->name, serve_text(task->procedure->name).text,
+			 session->pid, session->peer, what);
 }
 
 /* The task's end, for a worker that died. */

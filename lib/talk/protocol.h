@@ -167,7 +167,7 @@ struct talk_bytes {
  */
 struct talk_proc {
 	struct talk_head head;
-	uint32_t id;		/* never used again; PUT of another makes no sense */
+	uint32_t id;		/* the session's; never used again; PUT of another makes no sense */
 	uint32_t reserved;
 };
 

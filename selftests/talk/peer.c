@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,6 +34,8 @@ struct shared {
 static struct shared *shared;
 static struct vine_serve *served;	/* in the appliance */
 static pid_t running;
+unsigned int appliance_files;
+
 void peer_nap(void)
 {
 	const struct timespec nap = { 0, 500000 };
@@ -93,10 +96,13 @@ static void lose_device(int sig)
 
 static int appliance(const struct vine_serve_options *options)
 {
+	const struct rlimit files = { appliance_files, appliance_files };
 	struct vine_serve_options o = *options;
 	char error[256] = "";
 	int ret = 1;
 
+	if (appliance_files)
+		setrlimit(RLIMIT_NOFILE, &files);
 	o.size = sizeof(o);
 	o.log = log_line;
 	served = vine_serve_new(&o, error);
