@@ -80,18 +80,61 @@ struct vine_procedure {
 };
 
 /*
+ * A compiler runs procedures whose bytes are source: those of a name that no handler has. What
+ * it is given comes from a client and is treated like uploaded code: it runs only when the
+ * administrator allows it, in a process that serves one client only, and is found by clients
+ * of the machine that registered it alone.
+ *
+ * That process has threads and children as it likes, a /tmp of its own that ends with it
+ * (VINE_SOURCE_TMP bytes; $HOME and $TMPDIR are there), and nothing else that it could write
+ * to; no network; standard error leads nowhere. In the back end "local" it is the application.
+ *
+ * @name: of the language, for people
+ * @types: a mask of VINE_TYPE(); no two compilers have one in common
+ * @probe: called once per accelerator before anything is served, in a process that ends then: can
+ *         it be used? 0; or not 0: that accelerator runs no source, and when none does, the
+ *         appliance does not start. @text: what it is, or why not: for the log
+ * @compile: makes what @run is called with, or gives NULL: the task fails with
+ *           vine_reason_not_compiled, and @text says why: for the appliance's log
+ * @run: as a handler
+ * @release: ends what @compile made
+ * @about: one line for people
+ *
+ * @probe and @compile are told @accelerator and @type of a call without buffers, @compile the
+ * procedure and its bytes as well, which are its own only during that call. @text has room for
+ * VINE_COMPILER_TEXT bytes, and is empty before. A procedure is compiled with its first task in
+ * a process, in that task's time, and released when it is forgotten; or never, when the process
+ * ends before. In a process of the appliance all of them are called by one thread, in the back
+ * end "local" by several at once.
+ */
+#define VINE_COMPILER_TEXT	256
+#define VINE_SOURCE_TMP		(256U << 20)
+
+struct vine_compiler {
+	const char *name;
+	unsigned int types;
+	int (*probe)(const struct vine_call *call, char *text);
+	void *(*compile)(const struct vine_call *call, char *text);
+	int (*run)(void *compiled, const struct vine_call *call);
+	void (*release)(void *compiled);
+	const char *about;
+};
+
+/*
  * A plugin: a shared object that exports this, under the name vine_plugin:
  *
  *	const struct vine_plugin vine_plugin = {
  *		.size = sizeof(struct vine_plugin), .name = "mine", .procedures = procs,
  *	};
  *
- * @procedures ends with one whose name is NULL, and lives as long as the plugin.
+ * @procedures ends with one whose name is NULL, and lives as long as the plugin. So does
+ * @compiler; NULL: it has none.
  */
 struct vine_plugin {
 	size_t size;
 	const char *name;
 	const struct vine_procedure *procedures;
+	const struct vine_compiler *compiler;
 };
 
 extern
@@ -115,12 +158,14 @@ struct vine_serve;
  * @name: of the service, 1 to 31 bytes; NULL: "vinetalk"
  * @time_limit_ms: of a task; 0: none
  * @allow_code: run uploaded shared objects, each client's in a process of its own
- * @code_user: the user that they run as, when the appliance runs as root; NULL: "nobody". When
- *             it does not, they have all of the appliance's own rights, and this must be NULL
+ * @code_user: the user that they, and what compilers make, run as, when the appliance runs as root;
+ *             NULL: "nobody". When it does not, they have all of the appliance's own rights, and
+ *             this must be NULL
  * @bytes_max: of a procedure; 0: 16 MiB
  * @once: vine_serve_run() returns when there were clients and the last one has gone
  * @log: called with one line (no newline) for what an administrator wants to know, at most
  *       20 a second; NULL: standard error
+ * @allow_source: run source that clients register, where a plugin has a compiler for it
  */
 struct vine_serve_options {
 	size_t size;
@@ -132,6 +177,7 @@ struct vine_serve_options {
 	size_t bytes_max;
 	int once;
 	void (*log)(const char *line);
+	int allow_source;
 };
 
 /*
@@ -178,6 +224,10 @@ int vine_serve_accelerator(struct vine_serve *serve, const char *name,
  */
 unsigned int vine_serve_procedures(const struct vine_serve *serve,
 				   const struct vine_procedure **array, unsigned int room);
+
+/* The compiler of a type that is not ANY; NULL: there is none. It lives as long as @serve. */
+const struct vine_compiler *vine_serve_compiler(const struct vine_serve *serve,
+						vine_accel_type_e type);
 
 /*
  * vine_serve_run - serve until vine_serve_stop(), or until the device is gone

@@ -100,6 +100,7 @@ typedef enum vine_task_reason {
 	vine_reason_lost,		/* the appliance, or its machine, died or is not reached:
 					 * the handler may still write to the outputs, so free
 					 * them, and take new ones for the next task */
+	vine_reason_not_compiled,	/* its source is wrong: the appliance's log says how */
 	VINE_TASK_REASONS
 } vine_task_reason_e;
 

@@ -87,6 +87,7 @@ class Reason(enum.IntEnum):
     NO_MEMORY = 8
     BAD_DATA = 9            # the appliance cannot reach one of the buffers
     LOST = 10               # the appliance, or its machine, died
+    NOT_COMPILED = 11       # its source is wrong: the appliance's log says how
 
 
 class Location(NamedTuple):

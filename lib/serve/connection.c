@@ -572,7 +572,10 @@ static vine_task_reason_e choose_handler(struct vine_serve *s, struct task *task
 		return vine_reason_none;
 	if (!p->code)
 		return vine_reason_no_procedure;
-	return s->allow_code ? vine_reason_none : vine_reason_not_allowed;
+	if (!(p->source ? s->allow_source : s->allow_code))
+		return vine_reason_not_allowed;
+	task->compiler = p->source ? a->compiler : NULL;
+	return p->source && !task->compiler ? vine_reason_no_procedure : vine_reason_none;
 }
 
 /* @ref: @n of them; what the task does not need is zero. */

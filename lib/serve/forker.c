@@ -22,16 +22,21 @@
 
 #define ANSWER_S	10
 
-/* An order is a worker's number, with its socket; the answer its process, or -errno. */
+/* Comes with the worker's socket. The answer is its process, or -errno. */
+struct order {
+	uint32_t number;
+	uint32_t source;	/* it will run source */
+};
 
-static _Noreturn void become_worker(const struct vine_serve *s, unsigned int number, int socket,
-				    pid_t parent)
+static _Noreturn void become_worker(const struct vine_serve *s, const struct order *order,
+				    int socket, pid_t parent)
 {
-	const struct worker *w = s->workers[number];
+	const struct worker *w = s->workers[order->number];
 	const struct accelerator *a = w->lane->accelerator;
 	struct work_self self = {
 		.socket = socket, .parent = parent, .accelerator = a->name, .type = a->type,
-		.code = w == &w->lane->code, .uid = s->code_uid, .gid = s->code_gid,
+		.code = w == &w->lane->code, .source = order->source,
+		.uid = s->code_uid, .gid = s->code_gid,
 		.bytes_max = s->bytes_max,
 	};
 
@@ -39,10 +44,10 @@ static _Noreturn void become_worker(const struct vine_serve *s, unsigned int num
 }
 
 /* The worker's socket, or -1: the appliance is no more. */
-static int receive_order(int socket, uint32_t *number)
+static int receive_order(int socket, struct order *order)
 {
 	char control[CMSG_SPACE(sizeof(int))];
-	struct iovec v = { number, sizeof(*number) };
+	struct iovec v = { order, sizeof(*order) };
 	struct msghdr m = {
 		.msg_iov = &v, .msg_iovlen = 1, .msg_control = control,
 		.msg_controllen = sizeof(control),
@@ -53,7 +58,7 @@ static int receive_order(int socket, uint32_t *number)
 	do
 		n = recvmsg(socket, &m, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
-	if (n != sizeof(*number) || !CMSG_FIRSTHDR(&m))
+	if (n != sizeof(*order) || !CMSG_FIRSTHDR(&m))
 		return -1;
 	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(fd));
 	return fd;
@@ -77,7 +82,7 @@ static pid_t fork_sibling(void)
 
 static _Noreturn void forker(const struct vine_serve *s, int socket, pid_t parent)
 {
-	uint32_t number;
+	struct order order;
 	int32_t answer;
 	int fd;
 
@@ -88,10 +93,10 @@ static _Noreturn void forker(const struct vine_serve *s, int socket, pid_t paren
 	prctl(PR_SET_NAME, "vine-forker");
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
 		_exit(0);
-	while ((fd = receive_order(socket, &number)) >= 0) {
+	while ((fd = receive_order(socket, &order)) >= 0) {
 		answer = fork_sibling();
 		if (answer == 0)
-			become_worker(s, number, fd, parent);
+			become_worker(s, &order, fd, parent);
 		if (answer < 0)
 			answer = -errno;
 		close(fd);
@@ -123,10 +128,10 @@ int forker_start(struct vine_serve *s)
 	return 0;
 }
 
-pid_t forker_fork(struct vine_serve *s, unsigned int number, int socket)
+pid_t forker_fork(struct vine_serve *s, const struct worker *w, int socket)
 {
 	char control[CMSG_SPACE(sizeof(int))] = { 0 };
-	uint32_t order = number;
+	struct order order = { w->number, w->for_source };
 	struct iovec v = { &order, sizeof(order) };
 	struct msghdr m = {
 		.msg_iov = &v, .msg_iovlen = 1, .msg_control = control,

@@ -69,6 +69,16 @@ const struct vine_procedure *plugins_find(const struct plugins *plugins,
 	return p ? p : find(plugins, mask_of(type), ANY_NAME);
 }
 
+const struct vine_compiler *plugins_compiler(const struct plugins *plugins,
+					     vine_accel_type_e type)
+{
+	vine_accel_type_e t = type == ANY ? ANY + 1 : type;
+
+	while (type == ANY && t < VINE_ACCEL_TYPES - 1 && !plugins->compilers[t])
+		t++;
+	return plugins->compilers[t];
+}
+
 int plugins_add(struct plugins *plugins, const struct vine_procedure *procedure, char *error)
 {
 	const struct vine_procedure **grown;
@@ -94,19 +104,36 @@ int plugins_add(struct plugins *plugins, const struct vine_procedure *procedure,
 	return 0;
 }
 
+static int add_compiler(struct plugins *plugins, const struct vine_compiler *c, char *error)
+{
+	int type;
+
+	if (!c->name || !c->probe || !c->compile || !c->run || !c->release || !c->types ||
+	    (c->types & ~VINE_TYPES_ALL))
+		return fail(error, "its compiler is not whole");
+	for (type = ANY + 1; type < VINE_ACCEL_TYPES; type++)
+		if ((c->types & VINE_TYPE(type)) && plugins->compilers[type])
+			return fail(error, "there is a compiler already for the same type, of %.40s",
+				    plugins->compilers[type]->name);
+	for (type = ANY + 1; type < VINE_ACCEL_TYPES; type++)
+		if (c->types & VINE_TYPE(type))
+			plugins->compilers[type] = c;
+	return 0;
+}
+
 static int add_all(struct plugins *plugins, const struct vine_plugin *plugin, char *error)
 {
 	const struct vine_procedure *p;
 
 	if (plugin->size != sizeof(*plugin))
 		return fail(error, "it was built for another version of vine");
-	if (!plugin->procedures)
+	if (!plugin->procedures && !plugin->compiler)
 		return fail(error, "it has no procedures");
-	for (p = plugin->procedures; p->name; p++) {
+	for (p = plugin->procedures; p && p->name; p++) {
 		if (plugins_add(plugins, p, error))
 			return -1;
 	}
-	return 0;
+	return plugin->compiler ? add_compiler(plugins, plugin->compiler, error) : 0;
 }
 
 /* dlopen() would search the libraries' folders for a name without a slash. */
@@ -143,14 +170,14 @@ int plugins_load(struct plugins *plugins, const char *path, char *error)
 		fail(why, "it exports no vine_plugin: see vine_serve.h");
 		goto close;
 	}
-	if (add_all(plugins, plugin, why))
-		goto take_back;
 	grown = realloc(plugins->opened, (plugins->opened_count + 1) * sizeof(*grown));
 	if (!grown) {
 		fail(why, "no memory");
-		goto take_back;
+		goto close;
 	}
 	plugins->opened = grown;
+	if (add_all(plugins, plugin, why))
+		goto take_back;
 	grown[plugins->opened_count++] = opened;
 	return 0;
 

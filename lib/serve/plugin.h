@@ -17,13 +17,15 @@
 struct plugins {
 	const struct vine_procedure **procedures;
 	unsigned int count;
+	const struct vine_compiler *compilers[VINE_ACCEL_TYPES];	/* by type */
 	void **opened;			/* from dlopen() */
 	unsigned int opened_count;
 };
 
 /*
  * Each returns 0, or -1 with the reason in @error, and has added nothing then: a bad name,
- * types or handler; or a procedure of that name and a common type is there already.
+ * types or handler; or a procedure of that name and a common type is there already; the same of
+ * a compiler.
  */
 int plugins_add(struct plugins *plugins, const struct vine_procedure *procedure, char *error);
 int plugins_load(struct plugins *plugins, const char *path, char *error);
@@ -43,6 +45,10 @@ const struct vine_procedure *plugins_find(const struct plugins *plugins,
 					  vine_accel_type_e type, const char *name);
 const struct vine_procedure *plugins_named(const struct plugins *plugins,
 					   vine_accel_type_e type, const char *name);
+
+/* The compiler of source for a type; ANY: of any. NULL: there is none. */
+const struct vine_compiler *plugins_compiler(const struct plugins *plugins,
+					     vine_accel_type_e type);
 
 /* Unloads: no handler may run any more. @plugins is all zero then. */
 void plugins_free(struct plugins *plugins);

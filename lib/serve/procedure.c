@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
  * procedure.c - the procedures that clients know: global by name and type, but for uploaded
- *               code, which is its machine's alone
+ *               code and source, which are their machine's alone
  *
  * The bytes are copied from the client's memory into a file of our own, by write(2) from a
  * mapping: when the memory goes away under us that is an error of write(2), and not a
@@ -31,9 +31,14 @@ static bool type_is_here(const struct vine_serve *s, vine_accel_type_e type)
 	return false;
 }
 
-enum kind { REGISTERED, CODE, BY_ITSELF };
+enum kind { REGISTERED, CODE, SOURCE, BY_ITSELF };
 
-/* @peer: whose, when it is code. */
+static bool is_uploaded(enum kind kind)
+{
+	return kind == CODE || kind == SOURCE;
+}
+
+/* @peer: whose, when it is code or source: of these there is one of a name. */
 static struct procedure *find(struct vine_serve *s, vine_accel_type_e type, const char *name,
 			      enum kind kind, unsigned int peer)
 {
@@ -43,7 +48,7 @@ static struct procedure *find(struct vine_serve *s, vine_accel_type_e type, cons
 		struct procedure *p = container_of(item, struct procedure, link);
 
 		if (p->type == type && p->by_itself == (kind == BY_ITSELF) &&
-		    p->code == (kind == CODE) && (!p->code || p->peer == peer) &&
+		    p->code == is_uploaded(kind) && (!p->code || p->peer == peer) &&
 		    !strcmp(p->name, name))
 			return p;
 	}
@@ -89,7 +94,8 @@ static int make(struct vine_serve *s, struct session *session, vine_accel_type_e
 	if (memory_init(s, &p->bytes, fd, size, true))
 		goto free;
 	p->by_itself = kind == BY_ITSELF;
-	p->code = kind == CODE;
+	p->code = is_uploaded(kind);
+	p->source = kind == SOURCE;
 	p->peer = session->peer;
 	*id = session_know(s, session, p);
 	if (!*id)
@@ -153,6 +159,11 @@ static bool is_code(int fd)
 		!memcmp(magic, "\177ELF", sizeof(magic));
 }
 
+static bool is_source(const struct vine_serve *s, vine_accel_type_e type, const char *name)
+{
+	return plugins_compiler(&s->plugins, type) && !plugins_find(&s->plugins, type, name);
+}
+
 /* Two of our own copies. */
 static bool same(int a, int b, uint64_t size)
 {
@@ -188,6 +199,8 @@ int procedures_register(struct vine_serve *s, struct session *session, vine_acce
 			return PROC_SHORT;
 		if (is_code(fd))
 			kind = CODE;
+		else if (is_source(s, type, name))
+			kind = SOURCE;
 	}
 	p = find(s, type, name, kind, session->peer);
 	if (!p)

@@ -65,16 +65,15 @@ static struct task *first_task(const struct flow *flow)
 	return container_of(flow->tasks.next, struct task, link);
 }
 
-/* For a task of a handler, or (@session) for one of its uploaded code. */
 static struct lane *free_lane(struct vine_serve *s, struct accelerator *a,
-			      const struct session *session)
+			      const struct task *task)
 {
 	unsigned int i;
 
 	for (i = 0; i < a->lane_count; i++)
-		if (lane_free(&a->lane[i], session))
+		if (lane_free(&a->lane[i], task))
 			return &a->lane[i];
-	for (i = 0; session && i < a->lane_count; i++)
+	for (i = 0; !task->handler && i < a->lane_count; i++)
 		if (lane_clear(s, &a->lane[i]))
 			break;
 	return NULL;
@@ -87,7 +86,7 @@ static bool take_turn(struct vine_serve *s, struct accelerator *a, struct flow *
 	struct connection *c = task->connection;
 	struct lane *lane;
 
-	lane = free_lane(s, a, task->handler ? NULL : c->session);
+	lane = free_lane(s, a, task);
 	if (!lane)
 		return false;
 	list_del(&task->link);

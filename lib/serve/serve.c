@@ -61,7 +61,7 @@ struct serve_text serve_text(const char *text)
 
 static void write_line(struct vine_serve *s, const char *format, va_list args)
 {
-	char line[384];
+	char line[640];
 
 	vsnprintf(line, sizeof(line), format, args);
 	if (s->log)
@@ -116,13 +116,14 @@ static int copy_options(struct vine_serve *s, const struct vine_serve_options *o
 	}
 	s->time_limit = o.time_limit_ms * 1000000ULL;
 	s->allow_code = o.allow_code;
+	s->allow_source = o.allow_source;
 	s->once = o.once;
 	s->bytes_max = o.bytes_max ? o.bytes_max : BYTES_MAX;
 	s->log = o.log;
 	if (o.code_user && geteuid())
 		return fail(error, "uploaded code can run as the user %.100s only when root starts "
 			    "the appliance", o.code_user);
-	if (!s->allow_code || geteuid())
+	if ((!s->allow_code && !s->allow_source) || geteuid())
 		return 0;
 	user = getpwnam(o.code_user ? o.code_user : "nobody");
 	if (!user || !user->pw_uid)
@@ -194,6 +195,12 @@ EXPORT unsigned int vine_serve_procedures(const struct vine_serve *s,
 	if (room)
 		memcpy(array, s->plugins.procedures, (n < room ? n : room) * sizeof(*array));
 	return n;
+}
+
+EXPORT const struct vine_compiler *vine_serve_compiler(const struct vine_serve *s,
+						       vine_accel_type_e type)
+{
+	return type > ANY && type < VINE_ACCEL_TYPES ? s->plugins.compilers[type] : NULL;
 }
 
 static int parse_pci(const char *text, uint64_t *pci)
@@ -541,6 +548,24 @@ static int open_device(struct vine_serve *s, char *error)
 	}
 }
 
+/* Compilers that cannot do their work are found now, and not by clients. */
+static int start_compilers(struct vine_serve *s, char *error)
+{
+	bool asked = false, ready = false;
+	unsigned int i;
+
+	for (i = 0; s->allow_source && i < s->accelerator_count; i++) {
+		if (!plugins_compiler(&s->plugins, s->accelerators[i]->type))
+			continue;
+		asked = true;
+		ready |= !worker_probe(s, s->accelerators[i]);
+	}
+	if (!s->allow_source || ready)
+		return 0;
+	return fail(error, asked ? "no accelerator can run source, as said above" :
+		    "source is allowed, but no plugin has a compiler for these accelerators");
+}
+
 static int start(struct vine_serve *s, char *error)
 {
 	sigset_t child;
@@ -567,6 +592,8 @@ static int start(struct vine_serve *s, char *error)
 		err = worker_start(s, s->workers[i]);
 	if (err)
 		return fail(error, "cannot start a worker: %s", strerror(-err));
+	if (start_compilers(s, error))
+		return -1;
 	return open_device(s, error);
 }
 

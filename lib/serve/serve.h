@@ -11,6 +11,7 @@
  *   memory.c      what workers map: regions, bytes of procedures
  *   scheduler.c   which task an accelerator runs next
  *   worker.c      workers, seen from here; work.c is their own side
+ *   source.c      what a worker that runs source may do
  *   forker.c      the process that workers are forked from
  *   plugin.c      handlers
  *
@@ -131,7 +132,8 @@ struct procedure {
 	unsigned int by_machine[VINE_MAX_PEERS];	/* of them */
 	vine_accel_type_e type;
 	bool by_itself;
-	bool code;		/* its bytes are a shared object */
+	bool code;		/* its bytes are a shared object, or @source: for a compiler */
+	bool source;
 	unsigned int peer;	/* that registered it first */
 	struct memory bytes;
 	char name[TALK_NAME + 1];
@@ -207,6 +209,7 @@ struct task {
 	struct accelerator *accelerator;
 	struct procedure *procedure;	/* NULL: it fails, and @reason says why */
 	const struct vine_procedure *handler;	/* NULL: uploaded code */
+	const struct vine_compiler *compiler;	/* of that, when it is source */
 	uint32_t tag;
 	uint8_t flags, in_count, out_count;
 	vine_task_reason_e reason;
@@ -235,6 +238,7 @@ struct accelerator {
 	char name[32];
 	vine_accel_type_e type;
 	uint64_t pci;		/* as in struct talk_accel */
+	const struct vine_compiler *compiler;	/* NULL: it runs no source */
 	unsigned int lane_count;
 	struct lane *lane;
 	struct list flows;
@@ -281,6 +285,7 @@ struct worker {
 	pid_t pid;
 	int socket;
 	struct session *session;	/* of uploaded code: whose; not counted */
+	bool for_source;		/* it runs @session's source, and no other code */
 	struct task *task;
 	uint64_t serial;		/* of the last request */
 	uint64_t deadline;		/* ns; VINE_FOREVER: none */
@@ -298,17 +303,22 @@ struct worker {
 struct lane {
 	struct accelerator *accelerator;
 	struct worker plain;
-	struct worker code;		/* one session's uploaded code */
+	struct worker code;		/* one session's uploaded code, or its source */
 };
 
-/* Whether a task could be given to it now; @session: of its uploaded code; NULL: others. */
-bool lane_free(const struct lane *lane, const struct session *session);
-/* Makes it free for another session's code, soon. False: it is busy. */
+/* Whether that task could be given to it now. */
+bool lane_free(const struct lane *lane, const struct task *task);
+/* Makes it free for another's code, soon. False: it is busy. */
 bool lane_clear(struct vine_serve *s, struct lane *lane);
 /* Gives it a task, and calls scheduler_finish() sooner or later. */
 void lane_give(struct vine_serve *s, struct lane *lane, struct task *task);
 /* 0, or -errno. */
 int worker_start(struct vine_serve *s, struct worker *w);
+/*
+ * Asks the compiler of @a's type, in such a worker as it would have, whether it can do its work:
+ * then it is @a's. 0, or -1; the log says why, or what it is.
+ */
+int worker_probe(struct vine_serve *s, struct accelerator *a);
 void worker_kill(struct vine_serve *s, struct worker *w, vine_task_reason_e why);
 /* @slot is not needed any more. */
 void worker_forget(struct vine_serve *s, struct worker *w, unsigned int slot);
@@ -327,7 +337,7 @@ void workers_end(struct vine_serve *s);
 int forker_start(struct vine_serve *s);
 void forker_end(struct vine_serve *s);
 /* Forks a worker, which has @socket: its process, or -errno. */
-pid_t forker_fork(struct vine_serve *s, unsigned int number, int socket);
+pid_t forker_fork(struct vine_serve *s, const struct worker *w, int socket);
 /* Children have died: the forker, too? Without it the appliance ends. */
 void forker_check(struct vine_serve *s);
 
@@ -384,7 +394,7 @@ void connection_dirty(struct vine_serve *s, struct connection *c);
 struct vine_serve {
 	char *device_path, name[VINE_SERVICE_NAME];
 	uint64_t time_limit;		/* ns; 0: none */
-	bool allow_code, once;
+	bool allow_code, allow_source, once;
 	uid_t code_uid;
 	gid_t code_gid;
 	size_t bytes_max;

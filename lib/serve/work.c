@@ -32,6 +32,8 @@ struct slot {
 	uint64_t bytes;
 	struct plugin_code code;
 	bool loaded;
+	const struct vine_compiler *compiler;	/* of @compiled, which may be NULL */
+	void *compiled;
 };
 
 union request {
@@ -64,6 +66,8 @@ static void unmap(struct slot *slot)
 		return;
 	if (slot->loaded)
 		plugin_code_close(&slot->code);
+	if (slot->compiled)
+		slot->compiler->release(slot->compiled);
 	munmap(slot->address - page, whole_pages(slot->bytes) + 2 * page);
 	*slot = (struct slot){ 0 };
 }
@@ -131,20 +135,34 @@ static uint64_t whole_redzones(const struct vine_call *call)
 
 /* ---- tasks ---- */
 
-/* NULL: it cannot be loaded, and @done says why. */
-static vine_handler uploaded(const struct work_run *run, struct work_done *done)
+/* What was uploaded is made something to run, if it is not yet. False: @done says why not. */
+static bool load(const struct work_run *run, const struct vine_call *call,
+		 struct work_done *done)
 {
 	struct slot *slot = &slots[run->bytes_slot];
-	char why[PLUGIN_ERROR];
 
-	if (!slot->loaded) {
-		if (plugin_code_open(&slot->code, slot->address, run->bytes_size, why)) {
-			snprintf(done->why, sizeof(done->why), "%.*s", WORK_WHY - 1, why);
-			return NULL;
-		}
-		slot->loaded = true;
+	_Static_assert(WORK_WHY >= PLUGIN_ERROR && WORK_WHY >= VINE_COMPILER_TEXT, "why");
+	if (run->compiler && !slot->compiled) {
+		slot->compiler = run->compiler;
+		slot->compiled = run->compiler->compile(call, done->why);
+		done->reason = slot->compiled ? vine_reason_none : vine_reason_not_compiled;
+	} else if (!run->compiler && !slot->loaded) {
+		slot->loaded = !plugin_code_open(&slot->code, call->bytes, call->bytes_size,
+						 done->why);
+		done->reason = slot->loaded ? vine_reason_none : vine_reason_no_procedure;
 	}
-	return slot->code.run;
+	return done->reason == vine_reason_none;
+}
+
+static int run_handler(const struct work_run *run, const struct vine_call *call)
+{
+	const struct slot *slot = &slots[run->bytes_slot];
+
+	if (run->handler)
+		return run->handler->run(call);
+	if (run->compiler)
+		return run->compiler->run(slot->compiled, call);
+	return slot->code.run(call);
 }
 
 static void run_task(const struct work_self *self, const struct work_run *run,
@@ -153,9 +171,8 @@ static void run_task(const struct work_self *self, const struct work_run *run,
 	struct vine_buffer buffers[TALK_BUFFERS], *b = buffers;
 	struct vine_call call = {
 		.size = sizeof(call), .procedure = run->name, .accelerator = self->accelerator,
-		.type = self->type, .in_count = run->in_count, .out_count = run->out_count,
+		.type = self->type,
 	};
-	vine_handler handler;
 	uint64_t damaged = 0;
 	unsigned int i;
 	int ret;
@@ -165,11 +182,12 @@ static void run_task(const struct work_self *self, const struct work_run *run,
 		done->reason = vine_reason_no_memory;
 		goto out;
 	}
-	handler = run->handler ? run->handler->run : uploaded(run, done);
-	if (!handler) {
-		done->reason = vine_reason_no_procedure;
-		goto out;
+	if (run->bytes_size) {
+		call.bytes = slots[run->bytes_slot].address;
+		call.bytes_size = run->bytes_size;
 	}
+	if (!run->handler && !load(run, &call, done))
+		goto out;
 	for (i = 0; i < (unsigned int)run->has_args + run->in_count + run->out_count; i++)
 		buffers[i] = (struct vine_buffer){
 			slots[run->buffer[i].slot].address + run->buffer[i].offset,
@@ -177,16 +195,14 @@ static void run_task(const struct work_self *self, const struct work_run *run,
 		};
 	if (run->has_args)
 		call.args = *b++;
+	call.in_count = run->in_count;
+	call.out_count = run->out_count;
 	call.in = b;
 	call.out = b + run->in_count;
-	if (run->bytes_size) {
-		call.bytes = slots[run->bytes_slot].address;
-		call.bytes_size = run->bytes_size;
-	}
 	/* what the client has damaged itself is not held against the handler */
 	if (run->redzones)
 		damaged = whole_redzones(&call);
-	ret = handler(&call);
+	ret = run_handler(run, &call);
 	if (run->redzones)
 		damaged &= ~whole_redzones(&call);
 	if (damaged) {
@@ -198,6 +214,17 @@ static void run_task(const struct work_self *self, const struct work_run *run,
 	}
 out:
 	done->ended = now();
+}
+
+static void probe(const struct work_self *self, const struct work_run *run,
+		  struct work_done *done)
+{
+	const struct vine_call call = {
+		.size = sizeof(call), .accelerator = self->accelerator, .type = self->type,
+	};
+
+	if (run->compiler->probe(&call, done->why))
+		done->reason = vine_reason_not_compiled;
 }
 
 /* ---- requests ---- */
@@ -237,6 +264,8 @@ static void serve(const struct work_self *self)
 
 		if (request.op == WORK_RUN)
 			run_task(self, &request.run, fds, &done);
+		else if (request.op == WORK_PROBE)
+			probe(self, &request.run, &done);
 		else
 			for (i = 0; i < request.forget.slots; i++)
 				unmap(&slots[request.forget.slot[i]]);
@@ -310,9 +339,9 @@ _Noreturn void work(const struct work_self *self)
 	page = sysconf(_SC_PAGESIZE);
 	if (work_begin(self->socket))
 		_exit(WORK_UNFIT);
-	prctl(PR_SET_NAME, self->code ? "vine-code" : "vine-worker");
+	prctl(PR_SET_NAME, self->source ? "vine-source" : self->code ? "vine-code" : "vine-worker");
 	/* the last step: a change of user takes it back */
-	if ((self->code && confine(self)) || prctl(PR_SET_PDEATHSIG, SIGKILL) ||
+	if ((self->source ? confine_source(self) : self->code && confine(self)) || prctl(PR_SET_PDEATHSIG, SIGKILL) ||
 	    getppid() != self->parent || atexit(leave))
 		_exit(WORK_UNFIT);
 	serve(self);

@@ -19,7 +19,7 @@
 
 #define WORK_SLOTS	512
 #define PROCEDURES_MAX	256	/* that one session knows */
-#define WORK_WHY	100	/* bytes of a sentence, with its zero */
+#define WORK_WHY	256	/* bytes of a sentence, with its zero */
 
 /* Exit status of a worker that could not become what it has to be. */
 #define WORK_UNFIT	126
@@ -27,6 +27,7 @@
 enum work_op {
 	WORK_RUN = 1,		/* -> work_done */
 	WORK_FORGET,		/* -> work_done, of which only @serial means anything */
+	WORK_PROBE,		/* a work_run up to @compiler -> work_done: none, and @why what it is */
 };
 
 /* To be mapped; its descriptor comes along, in the same order. */
@@ -48,6 +49,7 @@ struct work_run {
 	uint32_t maps;
 	uint64_t serial;
 	const struct vine_procedure *handler;	/* NULL: what is uploaded, in @bytes_slot */
+	const struct vine_compiler *compiler;	/* NULL: and it is a shared object */
 	uint64_t bytes_size;			/* 0: no bytes */
 	uint32_t bytes_slot;
 	uint8_t has_args, redzones, in_count, out_count;
@@ -64,7 +66,10 @@ struct work_forget {
 	uint16_t slot[WORK_SLOTS];
 };
 
-/* @reason: none, handler, overrun, no_procedure (it cannot be loaded: @why) or no_memory */
+/*
+ * @reason: none, handler, overrun, no_memory; or no_procedure (it cannot be loaded) or
+ * not_compiled, and @why
+ */
 struct work_done {
 	uint64_t serial;
 	int32_t reason, detail;
@@ -72,13 +77,16 @@ struct work_done {
 	char why[WORK_WHY];
 };
 
-/* Who a worker is. @code: it runs uploaded code, as @uid and @gid when it is root. */
+/*
+ * Who a worker is. @code: it runs uploaded code, as @uid and @gid when it is root; @source: what
+ * a compiler makes of a client's source, likewise.
+ */
 struct work_self {
 	int socket;
 	pid_t parent;
 	const char *accelerator;
 	vine_accel_type_e type;
-	bool code;
+	bool code, source;
 	uid_t uid;
 	gid_t gid;
 	size_t bytes_max;
@@ -89,6 +97,9 @@ struct work_self {
  * something may have stayed open.
  */
 int work_begin(int socket);
+
+/* Of a worker of source: takes away what it does not need. 0 or -1. */
+int confine_source(const struct work_self *self);
 
 /* The rest of a worker's life. */
 _Noreturn void work(const struct work_self *self);

@@ -41,7 +41,7 @@ int worker_start(struct vine_serve *s, struct worker *w)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return -errno;
-	pid = forker_fork(s, w->number, pair[1]);
+	pid = forker_fork(s, w, pair[1]);
 	close(pair[1]);
 	if (pid < 0) {
 		close(pair[0]);
@@ -314,7 +314,7 @@ static int send_run(struct worker *w, struct task *task)
 	struct procedure *p = task->procedure;
 	struct work_run run = {
 		.op = WORK_RUN, .serial = ++w->serial, .handler = task->handler,
-		.bytes_size = p->bytes.bytes, .has_args = task->flags & TALK_ARGS,
+		.compiler = task->compiler, .bytes_size = p->bytes.bytes, .has_args = task->flags & TALK_ARGS,
 		.redzones = !!(task->flags & TALK_REDZONES), .in_count = task->in_count,
 		.out_count = task->out_count,
 	};
@@ -333,6 +333,45 @@ static int send_run(struct worker *w, struct task *task)
 			    run.maps);
 }
 
+int worker_probe(struct vine_serve *s, struct accelerator *a)
+{
+	struct timeval patience = { .tv_sec = ANSWER_MS / 1000 };
+	struct worker *w = &a->lane[0].code;
+	struct work_run run = { .op = WORK_PROBE, .serial = ++w->serial };
+	struct work_done d = { .why = "" };
+	ssize_t n = -1;
+	int status = 0;
+
+	run.compiler = plugins_compiler(&s->plugins, a->type);
+	w->for_source = true;
+	if (worker_start(s, w)) {
+		serve_log(s, "%s runs no source: cannot start a worker", a->name);
+		return -1;
+	}
+	setsockopt(w->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	if (!send_request(w, &run, offsetof(struct work_run, bytes_size), NULL, 0)) {
+		do
+			n = recv(w->socket, &d, sizeof(d), 0);
+		while (n < 0 && errno == EINTR);
+	}
+	worker_kill(s, w, vine_reason_none);
+	while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	died(s, w, status);
+	if (n == sizeof(d) && d.reason == vine_reason_none) {
+		a->compiler = run.compiler;
+		serve_log(s, "%s runs %s: %s", a->name, run.compiler->name, serve_text(d.why).text);
+		return 0;
+	}
+	if (WIFEXITED(status) && WEXITSTATUS(status) == WORK_UNFIT)
+		serve_log(s, "%s runs no source: its processes need namespaces of users, mounts and "
+			  "the network, which this system refuses", a->name);
+	else
+		serve_log(s, "%s runs no source: %s", a->name,
+			  *d.why ? serve_text(d.why).text : "its driver does not answer");
+	return -1;
+}
+
 /* ---- answers ---- */
 
 static bool plausible(const struct worker *w, const struct work_done *d)
@@ -349,6 +388,7 @@ static bool plausible(const struct worker *w, const struct work_done *d)
 	case vine_reason_none:
 	case vine_reason_handler:
 	case vine_reason_no_procedure:
+	case vine_reason_not_compiled:
 	case vine_reason_no_memory:
 		return true;
 	case vine_reason_overrun:
@@ -372,6 +412,9 @@ static void report_done(struct vine_serve *s, const struct task *task,
 		break;
 	case vine_reason_no_procedure:
 		snprintf(what, sizeof(what), "cannot be loaded: %s", serve_text(d->why).text);
+		break;
+	case vine_reason_not_compiled:
+		snprintf(what, sizeof(what), "does not compile: %s", serve_text(d->why).text);
 		break;
 	case vine_reason_no_memory:
 		snprintf(what, sizeof(what), "found no memory");
@@ -422,14 +465,15 @@ static void worker_ready(struct vine_serve *s, struct source *source, uint32_t e
 
 /* ---- lanes ---- */
 
-bool lane_free(const struct lane *lane, const struct session *session)
+bool lane_free(const struct lane *lane, const struct task *task)
 {
-	const struct worker *w = session ? &lane->code : &lane->plain;
+	const struct worker *w = task->handler ? &lane->plain : &lane->code;
 
 	if (lane->plain.task || lane->code.task)
 		return false;
 	if (w->state == WORKER_IDLE)
-		return w->session == session;
+		return task->handler || (w->session == task->connection->session &&
+					 w->for_source == !!task->compiler);
 	return w->state == WORKER_NONE;
 }
 
@@ -450,6 +494,7 @@ void lane_give(struct vine_serve *s, struct lane *lane, struct task *task)
 
 	task->started = serve_now();
 	task->ended = task->started;
+	w->for_source = task->compiler;
 	if (fresh)
 		err = worker_start(s, w);
 	if (err) {

@@ -4,7 +4,8 @@
  *
  * It has one accelerator of each type. A task runs in the thread that issues it, and is done
  * when vine_task_issue() returns. Procedures are those that this process registers; handlers
- * are those of the plugins, or uploaded code, which is this process's own.
+ * are those of the plugins, or uploaded code, which is this process's own, or what a plugin's
+ * compiler makes of its source.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -35,6 +36,8 @@ struct local_proc {
 	void *bytes;
 	size_t size;
 	struct plugin_code code;	/* @run is NULL: it has none */
+	pthread_mutex_t compiling;	/* held for @compiled */
+	void *compiled[VINE_ACCEL_TYPES];	/* from its source; NULL: not yet */
 	char name[];
 };
 
@@ -175,9 +178,14 @@ static int local_accel_release(struct talk_accel_obj *obj)
 static void proc_destroy(struct handle *h)
 {
 	struct local_proc *p = (struct local_proc *)h;
+	int type;
 
 	if (p->code.run)
 		plugin_code_close(&p->code);
+	for (type = ANY + 1; type < VINE_ACCEL_TYPES; type++)
+		if (p->compiled[type])
+			plugins_compiler(&plugins, type)->release(p->compiled[type]);
+	pthread_mutex_destroy(&p->compiling);
 	free(p->bytes);
 	free(p);
 }
@@ -199,13 +207,17 @@ static bool proc_is(const struct local_proc *p, const void *bytes, size_t size)
 	return p->size == size && (!size || !memcmp(p->bytes, bytes, size));
 }
 
+static bool is_code(const struct local_proc *p)
+{
+	return p->size >= SELFMAG && !memcmp(p->bytes, ELFMAG, SELFMAG);
+}
+
 /* A shared object is code when no handler has the name; what is none is the handler's. */
 static void proc_load(struct local_proc *p)
 {
 	char error[PLUGIN_ERROR];
 
-	if (p->size < SELFMAG || memcmp(p->bytes, ELFMAG, SELFMAG) ||
-	    plugins_find(&plugins, p->type, p->name))
+	if (!is_code(p) || plugins_find(&plugins, p->type, p->name))
 		return;
 	if (plugin_code_open(&p->code, p->bytes, p->size, error)) {
 		p->code.run = NULL;
@@ -228,6 +240,7 @@ static struct local_proc *proc_new(vine_accel_type_e type, const char *name, con
 	p->size = size;
 	p->type = type;
 	strcpy(p->name, name);
+	pthread_mutex_init(&p->compiling, NULL);
 	p->obj.name = p->name;
 	proc_load(p);
 	if (handle_open(&p->obj.h, HANDLE_PROC, proc_destroy))
@@ -361,20 +374,56 @@ static void local_task_free(struct talk_task_obj *task)
 	free(task);
 }
 
-static vine_handler handler_of(const struct local_proc *proc, vine_accel_type_e type)
-{
-	const struct vine_procedure *p;
+/* What runs a task. */
+struct runner {
+	vine_handler handler;			/* NULL: @compiler */
+	const struct vine_compiler *compiler;
+	void *compiled;
+};
 
-	if (proc->type != ANY && proc->type != type)
-		return NULL;
-	if (proc->code.run)
-		return proc->code.run;
-	p = plugins_find(&plugins, type, proc->name);
-	return p ? p->run : NULL;
+/* NULL: it does not compile, and a warning says why. */
+static void *compile(struct local_proc *proc, const struct talk_accel_obj *accel,
+		     const struct vine_compiler *compiler)
+{
+	const struct vine_call call = {
+		.size = sizeof(call), .procedure = proc->name, .accelerator = accel->name,
+		.type = accel->type, .bytes = proc->bytes, .bytes_size = proc->size,
+	};
+	char text[VINE_COMPILER_TEXT] = "";
+	void *compiled;
+
+	pthread_mutex_lock(&proc->compiling);
+	compiled = proc->compiled[accel->type];
+	if (!compiled)
+		compiled = compiler->compile(&call, text);
+	proc->compiled[accel->type] = compiled;
+	pthread_mutex_unlock(&proc->compiling);
+	if (!compiled)
+		talk_warn("procedure %s does not compile: %s", proc->name, text);
+	return compiled;
+}
+
+/* Finds what runs @proc there, or why nothing does. */
+static vine_task_reason_e find_runner(struct local_proc *proc, const struct talk_accel_obj *accel,
+				      struct runner *r)
+{
+	const struct vine_procedure *p = plugins_find(&plugins, accel->type, proc->name);
+
+	*r = (struct runner){ 0 };
+	if (proc->type != ANY && proc->type != accel->type)
+		return vine_reason_no_procedure;
+	r->handler = proc->code.run ? proc->code.run : p ? p->run : NULL;
+	if (r->handler)
+		return vine_reason_none;
+	r->compiler = plugins_compiler(&plugins, accel->type);
+	if (!r->compiler || !proc->size || is_code(proc))
+		return vine_reason_no_procedure;
+	r->compiled = compile(proc, accel, r->compiler);
+	return r->compiled ? vine_reason_none : vine_reason_not_compiled;
 }
 
 /* Returns what the handler returns. */
-static int run(vine_handler handler, const struct talk_task_obj *task)
+static int run(const struct runner *runner, const struct talk_task_obj *task)
 {
 	const struct local_proc *proc = (struct local_proc *)task->proc;
 	struct vine_buffer buffers[TALK_BUFFERS];
@@ -392,7 +441,8 @@ static int run(vine_handler handler, const struct talk_task_obj *task)
 						   task->buffer[i]->size };
 	if (task->has_args)
 		call.args = buffers[0];
-	return handler(&call);
+	return runner->handler ? runner->handler(&call) :
+	       runner->compiler->run(runner->compiled, &call);
 }
 
 /* The number of an output that was written past, or -1. Its red zone is whole afterwards. */
@@ -413,19 +463,20 @@ static int overrun(const struct talk_task_obj *task)
 static int local_task_issue(struct talk_task_obj *task)
 {
 	struct local_accel *accel = ((struct local_accel *)task->accel)->holds;
-	vine_handler handler = handler_of((struct local_proc *)task->proc, accel->obj.type);
-	vine_task_reason_e reason = vine_reason_none;
+	vine_task_reason_e reason;
+	struct runner runner;
 	int detail, past;
 	uint64_t ns;
 
-	if (!handler) {
+	reason = find_runner((struct local_proc *)task->proc, &accel->obj, &runner);
+	if (reason) {
 		atomic_fetch_add(&accel->failed, 1);
-		talk_task_done(task, vine_reason_no_procedure, 0);
+		talk_task_done(task, reason, 0);
 		return 0;
 	}
 	atomic_fetch_add(&accel->running, 1);
 	task->stats.start_ns = talk_now();
-	detail = run(handler, task);
+	detail = run(&runner, task);
 	task->stats.end_ns = talk_now();
 	atomic_fetch_sub(&accel->running, 1);
 

@@ -43,6 +43,7 @@ const char *talk_reason_text(vine_task_reason_e reason)
 		[vine_reason_no_memory] = "the appliance ran short of something",
 		[vine_reason_bad_data] = "the appliance cannot reach a buffer",
 		[vine_reason_lost] = "the appliance is gone",
+		[vine_reason_not_compiled] = "its source does not compile there",
 	};
 
 	return (unsigned int)reason < VINE_TASK_REASONS ? text[reason] : "unknown reason";
