@@ -30,6 +30,10 @@ override CFLAGS += -O0 --coverage -fprofile-update=atomic \
 	-include $(options_here)selftests/coverage.h
 endif
 
+# Not empty: a program can be linked with OpenCL's loader.
+have_opencl = $(shell $(CC) -DCL_TARGET_OPENCL_VERSION=120 -include CL/cl.h -fsyntax-only -x c \
+	/dev/null 2>/dev/null && test -e "$$($(CC) -print-file-name=libOpenCL.so)" && echo yes)
+
 # $(eval $(call flags_stamp,FILE)): FILE changes when the compiler or its flags do. What
 # depends on it is then built anew.
 quoted = '$(subst ','\'',$(strip $(1)))'

@@ -40,7 +40,11 @@ static const char help[] =
 	"  --allow-code      clients may upload code. It runs in processes of its own, which map\n"
 	"                    no other client's memory, as --code-user when root starts the\n"
 	"                    appliance; else it has all rights of who starts it\n"
-	"  --code-user USER  default: nobody. Only when root starts the appliance\n"
+	"  --allow-source    clients may register source, where a plugin has a compiler for it\n"
+	"                    (opencl). It runs in processes of its own as well, with more rights\n"
+	"                    than code: see vine-appliance(8)\n"
+	"  --code-user USER  of code and source; default: nobody. Only when root starts the\n"
+	"                    appliance\n"
 	"  --once            end when there were clients and the last one has gone\n"
 	"  --list            print the procedures that would be offered, and exit\n"
 	"  -h, --help        this text\n"
@@ -154,7 +158,8 @@ static void add_plugins(const struct settings *set)
 			end(EXIT_FAILURE, "%s", error);
 	if ((set->folder || !i) && vine_serve_plugins(served, set->folder, error) < 0)
 		end(EXIT_FAILURE, "%s", error);
-	if (!vine_serve_procedures(served, NULL, 0) && !set->serve.allow_code)
+	if (!vine_serve_procedures(served, NULL, 0) && !set->serve.allow_code &&
+	    !set->serve.allow_source)
 		end(EXIT_FAILURE, "there is no procedure to offer: give --plugins or --plugin");
 }
 
@@ -177,6 +182,24 @@ static void print_types(unsigned int mask)
 	printf("  %-8s", line);
 }
 
+/* Each once: a compiler may be that of several types. */
+static void print_compilers(void)
+{
+	const struct vine_compiler *c;
+	unsigned int done = 0;
+	int type;
+
+	for (type = ANY + 1; type < VINE_ACCEL_TYPES; type++) {
+		c = vine_serve_compiler(served, type);
+		if (!c || (done & VINE_TYPE(type)))
+			continue;
+		done |= c->types;
+		printf("(%s)%*s", c->name, 14 - (int)strlen(c->name), "");
+		print_types(c->types);
+		printf("  %s\n", c->about ? c->about : "");
+	}
+}
+
 static void print_procedures(void)
 {
 	unsigned int n = vine_serve_procedures(served, NULL, 0), i;
@@ -192,6 +215,7 @@ static void print_procedures(void)
 		printf("  %s\n", p[i]->about ? p[i]->about : "");
 	}
 	free(p);
+	print_compilers();
 	if (fflush(stdout))
 		end(EXIT_FAILURE, "cannot print: %m");
 }
@@ -200,8 +224,8 @@ static void print_procedures(void)
 
 static void read_options(struct settings *set, int argc, char **argv)
 {
-	enum { DEVICE = 256, NAME, ACCELERATOR, PLUGIN, PLUGINS, TIME_LIMIT, ALLOW_CODE, CODE_USER,
-	       ONCE, LIST };
+	enum { DEVICE = 256, NAME, ACCELERATOR, PLUGIN, PLUGINS, TIME_LIMIT, ALLOW_CODE,
+	       ALLOW_SOURCE, CODE_USER, ONCE, LIST };
 	static const struct option options[] = {
 		{ "device", required_argument, NULL, DEVICE },
 		{ "name", required_argument, NULL, NAME },
@@ -210,6 +234,7 @@ static void read_options(struct settings *set, int argc, char **argv)
 		{ "plugins", required_argument, NULL, PLUGINS },
 		{ "time-limit", required_argument, NULL, TIME_LIMIT },
 		{ "allow-code", no_argument, NULL, ALLOW_CODE },
+		{ "allow-source", no_argument, NULL, ALLOW_SOURCE },
 		{ "code-user", required_argument, NULL, CODE_USER },
 		{ "once", no_argument, NULL, ONCE },
 		{ "list", no_argument, NULL, LIST },
@@ -247,6 +272,9 @@ static void read_options(struct settings *set, int argc, char **argv)
 		case ALLOW_CODE:
 			set->serve.allow_code = 1;
 			break;
+		case ALLOW_SOURCE:
+			set->serve.allow_source = 1;
+			break;
 		case CODE_USER:
 			set->serve.code_user = optarg;
 			break;
@@ -268,8 +296,8 @@ static void read_options(struct settings *set, int argc, char **argv)
 	}
 	if (optind < argc)
 		refuse("%.80s: not understood", argv[optind]);
-	if (set->serve.code_user && !set->serve.allow_code)
-		refuse("--code-user is of no use without --allow-code");
+	if (set->serve.code_user && !set->serve.allow_code && !set->serve.allow_source)
+		refuse("--code-user is of no use without --allow-code or --allow-source");
 }
 
 static void stop(int sig)
