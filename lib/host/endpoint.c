@@ -402,7 +402,7 @@ static void end(struct host_endpoint *ep)
 	}
 	if (ep->server)
 		host_server_close(ep->server);
-	if (!host_entered(ep, 0)) {
+	if (ep->segment && !host_entered(ep, 0)) {
 		vine_leave(&ep->core);
 		op_lock(&ep->core, slot, false);
 	}
