@@ -206,20 +206,38 @@ char process_state(pid_t pid)
 	return state;
 }
 
-unsigned int each_child(pid_t pid, unsigned int (*see)(pid_t child))
+static pid_t parent_of(const char *pid)
 {
-	unsigned int n = 0;
-	char path[64];
-	int child;
+	char path[300], line[512], *name;
+	int parent = 0;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+	snprintf(path, sizeof(path), "/proc/%s/stat", pid);
 	f = fopen(path, "r");
 	if (!f)
 		return 0;
-	while (fscanf(f, "%d", &child) == 1)
-		n += see(child);
+	/* PID (NAME) STATE PARENT, and a name may hold anything */
+	if (fgets(line, sizeof(line), f)) {
+		name = strrchr(line, ')');
+		if (name)
+			sscanf(name, ") %*c %d", &parent);
+	}
 	fclose(f);
+	return parent;
+}
+
+/* The kernel's own list of children is a matter of its configuration. */
+unsigned int each_child(pid_t pid, unsigned int (*see)(pid_t child))
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+	unsigned int n = 0;
+
+	while (dir && (entry = readdir(dir)))
+		if (atoi(entry->d_name) > 0 && parent_of(entry->d_name) == pid)
+			n += see(atoi(entry->d_name));
+	if (dir)
+		closedir(dir);
 	return n;
 }
 

@@ -38,10 +38,11 @@ static int can_fork(void)
 
 static int has_clock(void)
 {
-	struct timespec t;
 	clockid_t clock;
 
-	return !pthread_getcpuclockid(pthread_self(), &clock) && !clock_gettime(clock, &t);
+	/* how the kernel names a thread's clock; not every kernel has them (POSIX_TIMERS) */
+	return !pthread_getcpuclockid(pthread_self(), &clock) &&
+		clock == (clockid_t)(~(unsigned int)gettid() << 3 | 6);
 }
 
 /* Whether the inverse of @secret is anywhere in this process's memory. */
