@@ -21,6 +21,9 @@ help:
 #: make models              the Spin models alone
 #: make unit                the native unit tests alone
 #: make coverage            gcov and lcov of libvine, the core and the tools of the host
+#: make bench [BENCH=options]
+#:                          what it costs, beside others, into build/bench.json; see
+#:                          Documentation/bench.md, and BENCH=--help
 #: make mutants             patches that each break the code, and the test that sees it
 #:
 #: make module [KDIR=...]   vine.ko, for the running kernel or the KDIR given
@@ -131,14 +134,18 @@ PYTHONDIR ?= $(PREFIX)/lib/python$(if $(filter /usr,$(PREFIX)),3,$(python_versio
 BUILD_DEPS := gcc g++ make libc6-dev libssl-dev zlib1g-dev libjson-c-dev
 GUEST_DEPS := qemu-system-x86 busybox-static cpio kmod xz-utils zstd
 DEMO_DEPS := libpng-dev
-CHECK_DEPS := $(DEMO_DEPS) spin lcov sparse perl patch python3 dkms mandoc bsdutils pkgconf
+BENCH_DEPS := libboost-dev python3
+CHECK_DEPS := $(DEMO_DEPS) libboost-dev spin lcov sparse perl patch python3 dkms mandoc bsdutils pkgconf
 
-.PHONY: deps-demo deps-check
+.PHONY: deps-demo deps-check deps-bench
 deps-demo:
 	@tools/deps $(BUILD_DEPS) $(GUEST_DEPS) $(DEMO_DEPS)
 
 deps-check:
 	@tools/deps $(BUILD_DEPS) $(GUEST_DEPS) $(CHECK_DEPS)
+
+deps-bench:
+	@tools/deps $(BUILD_DEPS) $(GUEST_DEPS) $(BENCH_DEPS)
 
 # The module for a guest's kernel.
 .PHONY: guest-module
@@ -159,6 +166,19 @@ demo: deps-demo
 		--bin $(B)/demo/bin --out $(B)/demo $(if $(INPUT),--input "$$INPUT") \
 		$(if $(PICTURE),--picture "$$PICTURE") $(if $(CORRUPT),--corrupt $(CORRUPT)) \
 		$(if $(filter host,$(APPLIANCE)),--host)
+
+# Without DPDK's headers, what is compared with rte_ring is skipped.
+.PHONY: bench bench-programs
+bench-programs: deps-bench
+	@mkdir -p $(B)
+	@rte=$$(tools/vine-bench/rte-headers); \
+		$(MAKE) -s -C tools/vine-bench O=$(B)/bench LIB=$(B)/lib RTE="$$rte"
+
+bench: bench-programs
+	@$(MAKE) -s -C tools/vine-server O=$(B)
+	@$(MAKE) -s guest-module
+	@tools/vine-bench/vine-bench --kernel "$$(tools/vm/kernel $(KERNEL))" \
+		--modules $(B)/module-$(KERNEL) --server $(B)/vine-server $(BENCH)
 
 .PHONY: check test check-debug models unit mutants lint
 check test: deps-check
