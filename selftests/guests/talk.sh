@@ -7,17 +7,20 @@
 #	talk.sh serve SECONDS		the appliance, until the other guest is done
 #	talk.sh drive TASKS SECONDS	the clients
 #	talk.sh client TASKS SECONDS	clients of an appliance that is no guest
+#	talk.sh many TASKS SECONDS	many clients, bad handlers, and traces, in this guest
 #
-# TASKS: of each of the 10 threads of the stress program. SECONDS: for each step.
+# TASKS: of each of the 10 threads of the stress program; of each of many clients. SECONDS: for
+# each step.
 # shellcheck disable=SC1091,SC2015,SC2317
 
 . /t/lib.sh
 
-# A line says that it serves.
+# serve [OPTION...]: a line says that it serves.
 serve()
 {
-	vine-appliance --plugins /t/plugins --accelerator cpu0:CPU:2 --accelerator gpu0:GPU:1 \
-		--accelerator fpga0:FPGA:1:0000:01:00.0 2>/tmp/appliance.log &
+	[ $# -gt 0 ] || set -- --accelerator cpu0:CPU:2 --accelerator gpu0:GPU:1 \
+		--accelerator fpga0:FPGA:1:0000:01:00.0
+	vine-appliance --plugins /t/plugins "$@" 2>/tmp/appliance.log &
 	appliance=$!
 	until_true "$patience" grep -q "offers vinetalk" /tmp/appliance.log
 }
@@ -113,6 +116,22 @@ client)
 	plan 5
 	ok "an appliance is there" until_true "$patience" offered
 	programs
+	ok "nothing is left in the segment" nothing_left
+	;;
+many)
+	tasks=$2 patience=$3
+	plan 8
+	ok "an appliance with handlers that do what they should not" serve \
+		--accelerator cpu0:CPU --accelerator cpu1:CPU --accelerator gpu0:GPU \
+		--accelerator fpga0:FPGA --plugin /t/talk/faults/faults.so --time-limit 5000
+	ok "64 clients on 4 accelerators of 3 types get the same" run fair_clients 64 "$tasks"
+	ok "handlers crash, hang, write past their output, fail: all others go on" run bad_handlers
+	ok "the appliance ends when it is told to" stop
+	export VINE_TRACE=/out/trace
+	mkdir "$VINE_TRACE"
+	ok "an appliance that traces" serve
+	ok "a client that traces" run noop_stress 4 "$tasks"
+	ok "the appliance ends when it is told to" stop
 	ok "nothing is left in the segment" nothing_left
 	;;
 esac
