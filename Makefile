@@ -16,6 +16,8 @@ help:
 
 #: make demo [INPUT=file] [PICTURE=file.png] [APPLIANCE=host]
 #:                          two VMs do real work through /dev/vine0; see README.md
+#: make demo-opencl [PICTURE=file.png]
+#:                          a VM has this machine's OpenCL device (PoCL) run a kernel
 #: make check               all tests: models, units, driver in guests (= make test)
 #: make check-debug         the guest tests on a kernel with KASAN, lockdep, kmemleak...
 #: make models              the Spin models alone
@@ -134,6 +136,7 @@ PYTHONDIR ?= $(PREFIX)/lib/python$(if $(filter /usr,$(PREFIX)),3,$(python_versio
 BUILD_DEPS := gcc g++ make libc6-dev libssl-dev zlib1g-dev libjson-c-dev
 GUEST_DEPS := qemu-system-x86 busybox-static cpio kmod xz-utils zstd
 DEMO_DEPS := libpng-dev
+OPENCL_DEPS := ocl-icd-opencl-dev pocl-opencl-icd
 BENCH_DEPS := libboost-dev python3
 CHECK_DEPS := $(DEMO_DEPS) libboost-dev spin lcov sparse perl patch python3 dkms mandoc bsdutils pkgconf
 
@@ -179,6 +182,18 @@ bench: bench-programs
 	@$(MAKE) -s guest-module
 	@tools/vine-bench/vine-bench --kernel "$$(tools/vm/kernel $(KERNEL))" \
 		--modules $(B)/module-$(KERNEL) --server $(B)/vine-server $(BENCH)
+
+.PHONY: demo-opencl
+demo-opencl: deps-demo
+	@tools/deps $(OPENCL_DEPS)
+	@mkdir -p $(B)
+	@$(MAKE) -s tools
+	@$(MAKE) -s -C tools/demo O=$(B)/demo/bin
+	@$(MAKE) -s guest-module
+	@tools/demo/run-opencl --kernel "$$(tools/vm/kernel $(KERNEL))" \
+		--modules $(B)/module-$(KERNEL) --server $(B)/vine-server \
+		--appliance $(B)/vine-appliance --plugin $(B)/plugins/opencl.so \
+		--bin $(B)/demo/bin --out $(B)/demo $(if $(PICTURE),--picture "$$PICTURE")
 
 .PHONY: check test check-debug models unit mutants lint
 check test: deps-check

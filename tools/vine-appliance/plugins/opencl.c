@@ -120,7 +120,7 @@ static int fitness(vine_accel_type_e type, cl_device_type is)
 
 struct candidate {
 	cl_device_id id;
-	char name[128];			/* with its platform's */
+	char name[130];			/* with its platform's */
 };
 
 static void name_of(cl_platform_id platform, cl_device_id id, char *name, size_t room)
