@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "host/host.h"
 #include "serve/serve.h"
 #include "talk/trace.h"
 
@@ -44,6 +45,13 @@ uint64_t serve_now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
+void serve_deadline(struct vine_serve *s, uint64_t *deadline, uint64_t when)
+{
+	*deadline = when;
+	if (when < s->next_deadline)
+		s->next_deadline = when;
 }
 
 /* ---- the log ---- */
@@ -149,6 +157,8 @@ EXPORT struct vine_serve *vine_serve_new(const struct vine_serve_options *option
 	s->epoll = -1;
 	s->signals = -1;
 	s->stop = -1;
+	s->forker[0].socket = -1;
+	s->forker[1].socket = -1;
 	list_init(&s->connections);
 	list_init(&s->gone);
 	list_init(&s->dirty);
@@ -433,8 +443,11 @@ static void end_round(struct vine_serve *s)
 		rejoin(s);
 	if (s->next_accept && now >= s->next_accept)
 		retry(s);
-	if (now >= s->next_deadline)
+	if (now >= s->next_deadline) {
+		s->next_deadline = VINE_FOREVER;
 		workers_expire(s, now);
+		forker_expire(s, now);
+	}
 	connections_expire(s, now);
 	while (s->work) {
 		s->work = false;
@@ -479,7 +492,6 @@ static void children_died(struct vine_serve *s, struct source *source, uint32_t 
 	if (read(s->signals, &info, sizeof(info)) != sizeof(info))
 		return;
 	workers_reap(s);
-	forker_check(s);
 }
 
 static void stop(struct vine_serve *s, struct source *source, uint32_t events)
@@ -530,6 +542,9 @@ static int open_device(struct vine_serve *s, char *error)
 	if (!path || !*path)
 		path = "/dev/vine0";
 	s->device = vine_open(path);
+	if (s->device < 0 && host_name(path))
+		return fail(error, "cannot open %.100s: %.140s", path,
+			    *host_why() ? host_why() : strerror(-s->device));
 	if (s->device < 0)
 		return fail(error, "cannot open %.150s: %s%s", path, strerror(-s->device),
 			    s->device == -ENOENT ? " (is the module vine loaded?)" : "");
@@ -609,7 +624,6 @@ static void end(struct vine_serve *s)
 	withdraw(s);
 	close_connections(s);
 	workers_end(s);
-	forker_end(s);
 	sweep(s);
 	if (s->device >= 0)
 		vine_close(s->device);

@@ -12,7 +12,8 @@
  *   scheduler.c   which task an accelerator runs next
  *   worker.c      workers, seen from here; work.c is their own side
  *   source.c      what a worker that runs source may do
- *   forker.c      the process that workers are forked from
+ *   sandbox.c     what a worker that runs uploaded code may do
+ *   forker.c      the process that workers are forked from, and a spare one
  *   plugin.c      handlers
  *
  * One thread. Each round of the loop takes a little from every queue that has something,
@@ -282,7 +283,8 @@ struct worker {
 	struct lane *lane;
 	unsigned int number;
 	enum worker_state state;
-	pid_t pid;
+	unsigned int forker;		/* which one forks it */
+	pid_t pid;			/* 0: it has not said so yet */
 	int socket;
 	struct session *session;	/* of uploaded code: whose; not counted */
 	bool for_source;		/* it runs @session's source, and no other code */
@@ -303,7 +305,7 @@ struct worker {
 struct lane {
 	struct accelerator *accelerator;
 	struct worker plain;
-	struct worker code;		/* one session's uploaded code, or its source */
+	struct worker code;		/* one task's uploaded code, or one session's source */
 };
 
 /* Whether that task could be given to it now. */
@@ -312,8 +314,12 @@ bool lane_free(const struct lane *lane, const struct task *task);
 bool lane_clear(struct vine_serve *s, struct lane *lane);
 /* Gives it a task, and calls scheduler_finish() sooner or later. */
 void lane_give(struct vine_serve *s, struct lane *lane, struct task *task);
-/* 0, or -errno. */
+/* 0, or -errno. It can be given a task at once. */
 int worker_start(struct vine_serve *s, struct worker *w);
+/* It has said so; or could not be forked: -errno. */
+void worker_born(struct vine_serve *s, struct worker *w, pid_t pid);
+/* Its forker has died; if it is not born yet it never will be. */
+void worker_unborn(struct vine_serve *s, struct worker *w);
 /*
  * Asks the compiler of @a's type, in such a worker as it would have, whether it can do its work:
  * then it is @a's. 0, or -1; the log says why, or what it is.
@@ -333,13 +339,24 @@ void workers_end(struct vine_serve *s);
 
 /* ---- the forker ---- */
 
+struct forker {
+	struct source source;
+	pid_t pid;			/* 0: it has not said so yet */
+	int socket;			/* -1: there is none */
+	unsigned int pending;		/* orders */
+	uint64_t deadline;		/* of the first of them; ns */
+};
+
 /* 0 or -errno. */
 int forker_start(struct vine_serve *s);
+/* All workers that were born are known then. */
 void forker_end(struct vine_serve *s);
-/* Forks a worker, which has @socket: its process, or -errno. */
-pid_t forker_fork(struct vine_serve *s, const struct worker *w, int socket);
-/* Children have died: the forker, too? Without it the appliance ends. */
-void forker_check(struct vine_serve *s);
+/* Waits for those that are on the way. */
+void forker_settle(struct vine_serve *s);
+/* Forks a worker, which has @socket, and calls worker_born() later. 0 or -errno. */
+int forker_order(struct vine_serve *s, struct worker *w, int socket);
+/* Replaces it when it takes too long. */
+void forker_expire(struct vine_serve *s, uint64_t now);
 
 /* ---- connections ---- */
 
@@ -408,15 +425,15 @@ struct vine_serve {
 	unsigned int worker_count;
 
 	int device, listener, epoll, signals, stop;
-	pid_t forker;			/* 0: there is none */
-	int forker_socket;
+	struct forker forker[2];	/* one is in use, the other one spare */
+	unsigned int forking;		/* which is in use */
 	struct source listener_source, signal_source, stop_source;
 	struct list connections, gone, dirty, strangers, sessions, procedures;
 	struct limits limits;
 	uint64_t used[LIMITED];
 	struct machine machines[VINE_MAX_PEERS];
 	uint64_t copied;		/* bytes of procedures, in this round */
-	uint64_t next_deadline;		/* no worker's is before; ns */
+	uint64_t next_deadline;		/* no worker's or forker's is before; ns */
 	uint64_t next_accept;		/* not before; 0: now */
 	bool stopped, served;
 	bool work;			/* an accelerator may have something to start */
@@ -433,6 +450,8 @@ void serve_log_client(struct vine_serve *s, unsigned int machine, struct session
 bool serve_lost(struct vine_serve *s, int err);
 int serve_watch(struct vine_serve *s, int fd, uint32_t events, struct source *source);
 uint64_t serve_now(void);
+/* Sets one of those deadlines that serve.next_deadline is not after. */
+void serve_deadline(struct vine_serve *s, uint64_t *deadline, uint64_t when);
 
 /* @text, which is a client's, for the log: zero-terminated, and nothing but printable ASCII. */
 struct serve_text { char text[WORK_WHY]; } serve_text(const char *text);

@@ -25,29 +25,21 @@
 static void receive(struct vine_serve *s, struct worker *w);
 static void worker_ready(struct vine_serve *s, struct source *source, uint32_t events);
 
-static void set_deadline(struct vine_serve *s, struct worker *w, uint64_t deadline)
-{
-	w->deadline = deadline;
-	if (deadline < s->next_deadline)
-		s->next_deadline = deadline;
-}
-
 /* ---- birth ---- */
 
 int worker_start(struct vine_serve *s, struct worker *w)
 {
 	int pair[2], err;
-	pid_t pid;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return -errno;
-	pid = forker_fork(s, w, pair[1]);
+	err = forker_order(s, w, pair[1]);
 	close(pair[1]);
-	if (pid < 0) {
+	if (err) {
 		close(pair[0]);
-		return pid;
+		return err;
 	}
-	w->pid = pid;
+	w->pid = 0;
 	w->socket = pair[0];
 	w->state = WORKER_IDLE;
 	w->killed_for = vine_reason_none;
@@ -76,7 +68,8 @@ void worker_kill(struct vine_serve *s, struct worker *w, vine_task_reason_e why)
 	w->killed_for = why;
 	w->state = WORKER_ENDING;
 	w->deadline = VINE_FOREVER;
-	kill(w->pid, SIGKILL);
+	if (w->pid)
+		kill(w->pid, SIGKILL);	/* else as soon as it is known */
 	stop_listening(s, w);
 }
 
@@ -109,6 +102,7 @@ static void finish_task(struct vine_serve *s, struct worker *w, struct task *tas
 	int detail = 0;
 	char what[64];
 
+	task->worker = w->pid;
 	task->ended = serve_now();
 	switch (reason) {
 	case vine_reason_none:
@@ -130,6 +124,20 @@ static void finish_task(struct vine_serve *s, struct worker *w, struct task *tas
 		break;
 	}
 	scheduler_finish(s, task, reason, detail);
+}
+
+/* @task: NULL: it was to be there before there are any. */
+static void cannot_start(struct vine_serve *s, const struct worker *w, const struct task *task,
+			 int err)
+{
+	char what[64];
+
+	snprintf(what, sizeof(what), "has no worker: %s", strerror(-err));
+	if (task)
+		report(s, task, what);
+	else
+		serve_log(s, "%s: cannot start a worker: %s", w->lane->accelerator->name,
+			  strerror(-err));
 }
 
 static void died(struct vine_serve *s, struct worker *w, int status)
@@ -160,7 +168,7 @@ void workers_reap(struct vine_serve *s)
 		siginfo_t info = { .si_pid = 0 };
 		int status;
 
-		if (w->state == WORKER_NONE ||
+		if (w->state == WORKER_NONE || !w->pid ||
 		    waitid(P_PID, w->pid, &info, WEXITED | WNOHANG | WNOWAIT) || !info.si_pid)
 			continue;
 		if (w->state != WORKER_ENDING)
@@ -173,11 +181,32 @@ void workers_reap(struct vine_serve *s)
 	}
 }
 
+void worker_born(struct vine_serve *s, struct worker *w, pid_t pid)
+{
+	if (pid < 0) {
+		cannot_start(s, w, w->task, pid);
+		worker_kill(s, w, vine_reason_no_memory);
+		died(s, w, 0);
+		return;
+	}
+	w->pid = pid;
+	if (w->state == WORKER_ENDING)
+		kill(pid, SIGKILL);
+}
+
+void worker_unborn(struct vine_serve *s, struct worker *w)
+{
+	if (w->state == WORKER_NONE || w->pid)
+		return;
+	w->again = w->task && w->state != WORKER_ENDING;
+	worker_kill(s, w, vine_reason_lost);
+	died(s, w, 0);
+}
+
 void workers_expire(struct vine_serve *s, uint64_t now)
 {
 	unsigned int i;
 
-	s->next_deadline = VINE_FOREVER;
 	for (i = 0; i < s->worker_count; i++) {
 		struct worker *w = s->workers[i];
 
@@ -185,8 +214,8 @@ void workers_expire(struct vine_serve *s, uint64_t now)
 			receive(s, w);	/* it may have ended in time */
 		if (w->deadline <= now)
 			worker_kill(s, w, w->task ? vine_reason_timeout : vine_reason_none);
-		else if (w->deadline < s->next_deadline)
-			s->next_deadline = w->deadline;
+		else
+			serve_deadline(s, &w->deadline, w->deadline);
 	}
 }
 
@@ -200,7 +229,7 @@ void workers_hurry(struct vine_serve *s, const struct connection *c)
 
 		if (w->state == WORKER_BUSY && w->task && w->task->connection == c &&
 		    w->deadline > deadline)
-			set_deadline(s, w, deadline);
+			serve_deadline(s, &w->deadline, deadline);
 	}
 }
 
@@ -210,13 +239,14 @@ void workers_end(struct vine_serve *s)
 
 	for (i = 0; i < s->worker_count; i++)
 		worker_kill(s, s->workers[i], vine_reason_lost);
+	forker_end(s);
 	for (i = 0; i < s->worker_count; i++) {
 		struct worker *w = s->workers[i];
-		int status;
+		int status = 0;
 
 		if (w->state == WORKER_NONE)
 			continue;
-		while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
+		while (w->pid && waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
 			;
 		w->again = false;
 		died(s, w, status);
@@ -264,7 +294,7 @@ static void send_forget(struct vine_serve *s, struct worker *w)
 	if (send_request(w, &f, offsetof(struct work_forget, slot[f.slots]), NULL, 0))
 		worker_kill(s, w, vine_reason_none);
 	else
-		set_deadline(s, w, serve_now() + ANSWER_MS * 1000000ULL);
+		serve_deadline(s, &w->deadline, serve_now() + ANSWER_MS * 1000000ULL);
 }
 
 void worker_forget(struct vine_serve *s, struct worker *w, unsigned int slot)
@@ -314,8 +344,8 @@ static int send_run(struct worker *w, struct task *task)
 	struct procedure *p = task->procedure;
 	struct work_run run = {
 		.op = WORK_RUN, .serial = ++w->serial, .handler = task->handler,
-		.compiler = task->compiler, .bytes_size = p->bytes.bytes, .has_args = task->flags & TALK_ARGS,
-		.redzones = !!(task->flags & TALK_REDZONES), .in_count = task->in_count,
+		.compiler = task->compiler, .bytes_size = p->bytes.bytes,
+		.has_args = task->flags & TALK_ARGS, .redzones = !!(task->flags & TALK_REDZONES), .in_count = task->in_count,
 		.out_count = task->out_count,
 	};
 	int fds[TALK_BUFFERS + 1];
@@ -348,6 +378,7 @@ int worker_probe(struct vine_serve *s, struct accelerator *a)
 		serve_log(s, "%s runs no source: cannot start a worker", a->name);
 		return -1;
 	}
+	forker_settle(s);
 	setsockopt(w->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	if (!send_request(w, &run, offsetof(struct work_run, bytes_size), NULL, 0)) {
 		do
@@ -355,7 +386,7 @@ int worker_probe(struct vine_serve *s, struct accelerator *a)
 		while (n < 0 && errno == EINTR);
 	}
 	worker_kill(s, w, vine_reason_none);
-	while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
+	while (w->pid && waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
 		;
 	died(s, w, status);
 	if (n == sizeof(d) && d.reason == vine_reason_none) {
@@ -444,12 +475,16 @@ static void receive(struct vine_serve *s, struct worker *w)
 	s->work = true;
 	if (task) {
 		d.why[WORK_WHY - 1] = 0;
+		task->worker = w->pid;
 		task->started = d.started;
 		task->ended = d.ended;
 		report_done(s, task, &d);
 		scheduler_finish(s, task, d.reason, d.detail);
-		/* it ends by itself: a new one is wanted, as something has eaten up this one's */
-		if (d.reason == vine_reason_no_memory)
+		/*
+		 * Something has eaten up what it had; or it is uploaded code, which may have
+		 * answered for itself and go on.
+		 */
+		if (d.reason == vine_reason_no_memory || (w == &w->lane->code && !w->for_source))
 			worker_kill(s, w, vine_reason_none);
 	}
 	/* not sooner: what @task used may be forgotten by now */
@@ -498,12 +533,10 @@ void lane_give(struct vine_serve *s, struct lane *lane, struct task *task)
 	if (fresh)
 		err = worker_start(s, w);
 	if (err) {
-		serve_log(s, "%s: cannot start a worker: %s", lane->accelerator->name,
-			  strerror(-err));
+		cannot_start(s, w, task, err);
 		scheduler_finish(s, task, vine_reason_no_memory, 0);
 		return;
 	}
-	task->worker = w->pid;
 	w->session = task->handler ? NULL : task->connection->session;
 	w->task = task;
 	w->state = WORKER_BUSY;
@@ -513,6 +546,6 @@ void lane_give(struct vine_serve *s, struct lane *lane, struct task *task)
 		worker_kill(s, w, w->again ? vine_reason_lost :
 			    err == -EPIPE ? vine_reason_none : vine_reason_no_memory);
 	} else if (s->time_limit) {
-		set_deadline(s, w, task->started + s->time_limit);
+		serve_deadline(s, &w->deadline, task->started + s->time_limit);
 	}
 }

@@ -171,6 +171,8 @@ pid_t appliance_start(const struct vine_serve_options *options)
 	}
 	if (!EVENTUALLY(appliance_said("offers vinetalk") || waitpid(pid, NULL, WNOHANG)))
 		kill(pid, SIGKILL);
+	/* two to fork workers, and 5 of those */
+	EVENTUALLY(count_children(pid) == 7 || !process_state(pid));
 	running = pid;
 	return pid;
 }

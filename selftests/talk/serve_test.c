@@ -43,7 +43,7 @@ static void test_runs(void)
 
 	CHECK(peer_open(&p, BYTES));
 	CHECK(p.accels == ACCELERATORS);
-	CHECK(count_children(pid) == 1 + 5);	/* one forks workers */
+	CHECK(EVENTUALLY(count_children(pid) == 2 + 5));	/* one forks workers, one is spare */
 	CHECK(!each_child(pid, in_our_session));	/* nor on our terminal */
 	add = peer_get(&p, ANY, "add", NULL);
 	CHECK(add);
@@ -907,9 +907,9 @@ static void test_code(void)
 		CHECK(!facts[i].forks && facts[i].fds <= 6);
 		CHECK(facts[i].own_clock && facts[i].sees == 0);
 	}
-	/* each in a process of its own, which stays the same as long as nobody needs the place */
+	/* each task in a process of its own */
 	CHECK(facts[0].pid != facts[1].pid);
-	CHECK(run_code(&p[1], CPU0, mine[1], &p[0], &again) && again.pid == facts[1].pid);
+	CHECK(run_code(&p[1], CPU0, mine[1], &p[0], &again) && again.pid != facts[1].pid);
 	memcpy(p[1].base, &crash, sizeof(crash));
 	CHECK(peer_run(&p[1], CPU0, mine[1], 0, &done) && done.head.a == vine_reason_crashed);
 	CHECK(run_code(&p[0], GPU0, mine[0], &p[1], &again) && again.sees == 0);
@@ -1063,11 +1063,6 @@ static unsigned int kill_worker(pid_t pid)
 	return is_worker(pid) && !kill(pid, SIGKILL);
 }
 
-static unsigned int kill_forker(pid_t pid)
-{
-	return has_name(pid, "vine-forker") && !kill(pid, SIGKILL);
-}
-
 /* Also when the task comes just then: then it may have been given to the dying. */
 static void test_worker_dies_idle(void)
 {
@@ -1084,7 +1079,7 @@ static void test_worker_dies_idle(void)
 	for (i = 0; i < 20; i++) {
 		CHECK(peer_works(&p, CPU0, add));
 		CHECK(each_child(pid, kill_worker));
-		CHECK(EVENTUALLY(count_children(pid) == 1));
+		CHECK(EVENTUALLY(count_children(pid) == 2));
 		CHECK(peer_works(&p, CPU0, add));
 		CHECK(each_child(pid, kill_worker));
 		CHECK(peer_run(&p, CPU0, noop, 0, &done));
@@ -1119,15 +1114,99 @@ static void test_no_memory(void)
 	CHECK(appliance_stop(pid) == 0);
 }
 
+static pid_t forkers[2];
+static unsigned int forkers_seen;
+
+/* The older one, which is in use, comes first. A worker has their name when it begins. */
+static unsigned int note_forker(pid_t pid)
+{
+	if (!has_name(pid, "vine-forker"))
+		return 0;
+	forkers[forkers_seen++ % 2] = pid;
+	return 1;
+}
+
+static bool find_forkers(pid_t pid)
+{
+	return EVENTUALLY((forkers_seen = 0, each_child(pid, note_forker) == 2));
+}
+
+static bool all_work(struct peer *p, uint32_t add)
+{
+	unsigned int i;
+
+	for (i = 0; i < ACCELERATORS; i++)
+		if (!peer_works(p, i, add))
+			return false;
+	return true;
+}
+
 static void test_forker_dies(void)
 {
 	pid_t pid = appliance_start(&plain);
+	unsigned int fds, i;
+	struct peer p;
+	uint32_t add;
 
-	/* a worker has the forker's name when it begins */
+	CHECK(peer_open(&p, BYTES));
+	add = peer_get(&p, ANY, "add", NULL);
 	CHECK(EVENTUALLY(each_child(pid, is_worker) == 5));
-	CHECK(each_child(pid, kill_forker) == 1);
+	CHECK(all_work(&p, add));
+	fds = count_fds(pid);
+	for (i = 0; i < 6; i++) {
+		CHECK(find_forkers(pid));
+		/* the one in use, and the spare */
+		CHECK(!kill(forkers[i % 2], SIGKILL));
+		CHECK(EVENTUALLY(process_state(forkers[i % 2]) == 0));
+		CHECK(each_child(pid, kill_worker));
+		CHECK(EVENTUALLY(count_children(pid) == 2));
+		CHECK(all_work(&p, add));
+		CHECK(EVENTUALLY(count_fds(pid) == fds));
+	}
+	CHECK(appliance_said("another one goes on") == 6);
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+static void test_forkers_die(void)
+{
+	pid_t pid = appliance_start(&plain);
+
+	CHECK(EVENTUALLY(each_child(pid, is_worker) == 5) && find_forkers(pid));
+	/* at once */
+	CHECK(!kill(pid, SIGSTOP));
+	CHECK(!kill(forkers[0], SIGKILL) && !kill(forkers[1], SIGKILL));
+	CHECK(!kill(pid, SIGCONT));
 	CHECK(appliance_wait(pid) == 1);
-	CHECK(appliance_said("forked from has died"));
+	CHECK(appliance_said("forked from have died"));
+}
+
+/* Others do not wait; and it is not waited for without end. */
+static void test_forker_stops(void)
+{
+	const struct talk_ref ref[2] = { { 0, 64 }, { 4096, 64 } };
+	pid_t pid = appliance_start(&plain);
+	struct talk_done done;
+	struct peer p, q;
+	uint32_t add, noop;
+	int i;
+
+	CHECK(peer_open(&p, BYTES) && peer_open(&q, BYTES));
+	add = peer_get(&q, ANY, "add", NULL);
+	noop = peer_get(&p, ANY, "noop", NULL);
+	CHECK(EVENTUALLY(each_child(pid, is_worker) == 5) && find_forkers(pid));
+	CHECK(peer_run(&p, CPU0, peer_get(&p, ANY, "crash", NULL), 0, &done));
+	CHECK(!kill(forkers[0], SIGSTOP));
+	CHECK(peer_issue(&p, CPU0, noop, 0, 1, 1, ref));
+	CHECK(EVENTUALLY(peer_stat(&q, CPU0).running == 1));
+	for (i = 0; i < 100; i++)
+		CHECK(peer_works(&q, CPU1, add));
+	CHECK(peer_stat(&q, CPU0).running == 1);
+	CHECK(peer_done(&p, &done) && !done.head.a);
+	CHECK(process_state(forkers[0]) == 0);
+	peer_close(&p);
+	peer_close(&q);
+	CHECK(appliance_stop(pid) == 0);
 }
 
 static const struct tap_test tests[] = {
@@ -1167,7 +1246,10 @@ static const struct tap_test tests[] = {
 	{ "connections wait while descriptors are short", test_no_descriptors },
 	{ "workers that die idle are replaced", test_worker_dies_idle },
 	{ "a worker that finds no memory is replaced", test_no_memory },
-	{ "without the process that workers are forked from it ends", test_forker_dies },
+	{ "when the process that workers are forked from dies another one goes on",
+	  test_forker_dies },
+	{ "without both of them it ends", test_forkers_die },
+	{ "when it stops others do not notice, and it is replaced", test_forker_stops },
 	/* the last ones need a fake device */
 	{ "memory that is away is an error, no signal", test_memory_away },
 	{ "uploaded code is found by its own machine's sessions alone", test_whose_code },
