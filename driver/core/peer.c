@@ -31,36 +31,47 @@ bool vine_peer_current(struct vine_core *c, u32 slot, u32 inc)
 }
 
 /*
- * Hands back all that a GONE peer had (and whatever else belongs to nobody), then its
- * slot. Everybody may, at the same time: each step names the incarnation, and the
- * slot comes last. Its readiness
- * words are not touched: a slow reaper would wipe its successor's.
+ * Hands back all that the GONE had (and whatever else belongs to nobody), then their
+ * slots. Everybody may, at the same time: each step names the incarnation, and the
+ * slots come last. Once for all of them: a liar may say GONE of every slot.
+ * Their readiness words are not touched: a slow reaper would wipe their successors'.
  */
-static void vine_reap(struct vine_core *c, u32 slot, u64 word)
+static void vine_reap(struct vine_core *c)
 {
+	u64 gone[VINE_MAX_PEERS];
+	bool any = false;
+	u32 slot;
+
+	for (slot = 0; slot < VINE_MAX_PEERS; slot++) {
+		gone[slot] = vine_ld64_acquire(&vine_peer(c, slot)->word);
+		any |= VINE_PEER_STATE(gone[slot]) == VINE_PEER_GONE;
+	}
+	if (!any)
+		return;
 	vine_service_sweep(c);
 	vine_queue_sweep(c);
 	vine_region_reap(c);
-	vine_cas64(&vine_peer(c, slot)->word, word, vine_with_state(word, VINE_PEER_FREE));
+	for (slot = 0; slot < VINE_MAX_PEERS; slot++)
+		if (VINE_PEER_STATE(gone[slot]) == VINE_PEER_GONE)
+			vine_cas64(&vine_peer(c, slot)->word, gone[slot],
+				   vine_with_state(gone[slot], VINE_PEER_FREE));
+	vine_ready_tables(c);
 }
 
-/* Declares the peer in @slot, last seen as @word, gone. */
+/* Declares the peer in @slot, last seen as @word, gone. The caller reaps. */
 static void vine_bury(struct vine_core *c, u32 slot, u64 word)
 {
 	u32 inc = VINE_PEER_INC(word), tries;
-	u64 gone, now;
+	u64 now;
 
 	/* it may become suspect, or GONE, under our hands */
 	for (tries = 0; tries < 3; tries++) {
 		if (VINE_PEER_INC(word) != inc || VINE_PEER_STATE(word) == VINE_PEER_FREE)
 			return;
-		gone = vine_with_state(word, VINE_PEER_GONE);
-		now = vine_cas64(&vine_peer(c, slot)->word, word, gone);
-		if (now == word) {
-			vine_reap(c, slot, gone);
-			vine_ready_tables(c);
+		now = vine_cas64(&vine_peer(c, slot)->word, word,
+				 vine_with_state(word, VINE_PEER_GONE));
+		if (now == word)
 			return;
-		}
 		word = now;
 	}
 }
@@ -77,6 +88,7 @@ int vine_peer_bury(struct vine_core *c, u32 slot, u32 inc)
 		return -EBUSY;
 	c->budget = c->geo.chunks;
 	vine_bury(c, slot, word);
+	vine_reap(c);
 	return 0;
 }
 
@@ -121,14 +133,12 @@ int vine_join(struct vine_core *c, u32 ivpos, u32 vectors, bool unique, u32 time
 	for (slot = 0; slot < VINE_MAX_PEERS; slot++) {
 		old = vine_ld64_acquire(&vine_peer(c, slot)->word);
 		state = VINE_PEER_STATE(old);
-		if (state == VINE_PEER_GONE)
-			vine_reap(c, slot, old);
-		else if (state != VINE_PEER_FREE && unique &&
-			 old & VINE_PEER_UNIQUE && VINE_PEER_IVPOS(old) == ivpos)
-			vine_bury(c, slot, old);
-		else if (vine_host_dead(c, slot, old))
+		if ((state != VINE_PEER_FREE && unique &&
+		     old & VINE_PEER_UNIQUE && VINE_PEER_IVPOS(old) == ivpos) ||
+		    vine_host_dead(c, slot, old))
 			vine_bury(c, slot, old);
 	}
+	vine_reap(c);
 	for (slot = 0; slot < VINE_MAX_PEERS; slot++)
 		if (vine_claim_slot(c, slot, fields))
 			break;
@@ -170,8 +180,11 @@ void vine_leave(struct vine_core *c)
 	 * Unless somebody said so before us, and perhaps gave the slot away; or the
 	 * segment was wiped, and a newcomer's word looks just like ours.
 	 */
-	if (vine_same_segment(c) && VINE_PEER_INC(word) == c->inc)
-		vine_bury(c, c->slot, word);
+	if (!vine_same_segment(c) || VINE_PEER_INC(word) != c->inc)
+		return;
+	c->budget = c->geo.chunks;
+	vine_bury(c, c->slot, word);
+	vine_reap(c);
 }
 
 /* Can the peer with this slot word ring us? Otherwise we have to look by ourselves. */
@@ -209,8 +222,6 @@ static bool vine_watch(struct vine_core *c, u32 slot)
 		}
 	} else if (VINE_PEER_STATE(word) == VINE_PEER_SUSPECT) {
 		seen->idle = beat == seen->beat ? seen->idle + 1 : 0;	/* for people */
-	} else if (VINE_PEER_STATE(word) == VINE_PEER_GONE) {
-		vine_reap(c, slot, word);
 	}
 	seen->word = word;
 	seen->beat = beat;
@@ -231,6 +242,7 @@ unsigned int vine_tick(struct vine_core *c)
 	for (slot = 0; slot < VINE_MAX_PEERS; slot++)
 		if (slot != c->slot)
 			changed |= vine_watch(c, slot);
+	vine_reap(c);
 	vine_service_sweep(c);
 	vine_queue_sweep(c);
 	vine_region_sweep(c);

@@ -81,8 +81,11 @@ static bool vine_region_orphan(struct vine_core *c, u64 ctl)
 		!vine_peer_current(c, VINE_CTL_SLOT(ctl), VINE_CTL_INC(ctl));
 }
 
-/* Frees region @index if it is DYING, or its owner GONE, and nobody holds it. */
-static void vine_region_finish(struct vine_core *c, u32 index)
+/*
+ * Frees region @index if it is DYING, or its owner GONE, and nobody holds it. *@budget: the
+ * chunks that may still be looked at.
+ */
+static void vine_region_finish(struct vine_core *c, u32 index, u32 *budget)
 {
 	struct vine_wire_region *r = vine_region_entry(c, index);
 	u64 ctl = vine_ld64_acquire(&r->ctl);
@@ -97,20 +100,20 @@ static void vine_region_finish(struct vine_core *c, u32 index)
 	if (VINE_CTL_STATE(ctl) != VINE_REGION_DYING || vine_region_held(c, r))
 		return;
 	count = vine_extent(c, r, &first);
-	if (count > c->budget)
+	if (count > *budget)
 		return;		/* extents that overlap are lies; another time */
-	c->budget -= count;
+	*budget -= count;
 	for (i = 0; i < count; i++)
 		if (vine_ld64(vine_chunk_word(c, first + i)) == id)
 			vine_cas64(vine_chunk_word(c, first + i), id, 0);
 	vine_cas64(&r->ctl, ctl, VINE_CTL(VINE_CTL_GEN(ctl), 0, 0, VINE_REGION_FREE));
 }
 
-static void vine_hold_drop(struct vine_core *c, u32 index, u32 slot, u32 inc)
+/* We let go of a region of @count chunks; one that says that it has more is for the tick. */
+static void vine_hold_drop(struct vine_core *c, u32 index, u32 count)
 {
-	vine_cas32(&vine_region_entry(c, index)->hold[slot], inc, 0);
-	c->budget = c->geo.chunks;
-	vine_region_finish(c, index);
+	vine_cas32(&vine_region_entry(c, index)->hold[c->slot], c->inc, 0);
+	vine_region_finish(c, index, &count);
 }
 
 static void vine_use_set(struct vine_core *c, u64 id, u32 first, u32 count, u32 slot,
@@ -140,7 +143,7 @@ static void vine_use_put(struct vine_core *c, struct vine_use *use)
 	for (i = 0; i < use->count; i++)
 		c->chunk_use[use->first + i] = 0;
 	use->id = 0;
-	vine_hold_drop(c, index, c->slot, c->inc);
+	vine_hold_drop(c, index, use->count);
 }
 
 /* Claims a FREE entry, held by us. False when there is none. */
@@ -234,7 +237,7 @@ int vine_region_claim(struct vine_core *c, u64 bytes, u64 *id)
 		}
 	}
 	vine_region_kill(c, index, ctl);
-	vine_hold_drop(c, index, c->slot, c->inc);
+	vine_hold_drop(c, index, (u32)count);
 	return -ENOSPC;
 }
 
@@ -283,6 +286,7 @@ static int vine_check_chunks(struct vine_core *c, u64 id, u32 first, u32 count)
 
 int vine_region_import(struct vine_core *c, u64 id, u32 slot, u32 inc, bool rings)
 {
+	u32 most = rings ? vine_most_ring_chunks(c) : c->geo.chunks;
 	u32 index = VINE_REGION_INDEX(id), first, count;
 	u64 live = VINE_CTL(VINE_REGION_GEN(id), inc, slot, VINE_REGION_LIVE);
 	struct vine_wire_region *r;
@@ -308,7 +312,7 @@ int vine_region_import(struct vine_core *c, u64 id, u32 slot, u32 inc, bool ring
 	/* the CAS is the full barrier: a finisher sees our hold, or we see DYING */
 	if (vine_ld64_acquire(&r->ctl) == live) {
 		count = vine_extent(c, r, &first);
-		if (rings && count > vine_most_ring_chunks(c))
+		if (count > most)
 			err = -EBADE;
 		else
 			err = vine_check_chunks(c, id, first, count);
@@ -318,7 +322,7 @@ int vine_region_import(struct vine_core *c, u64 id, u32 slot, u32 inc, bool ring
 			return 0;
 		}
 	}
-	vine_hold_drop(c, index, c->slot, c->inc);
+	vine_hold_drop(c, index, most);
 	return err;
 }
 
@@ -337,7 +341,7 @@ void vine_region_reap(struct vine_core *c)
 
 	for (i = 0; i < VINE_MAX_REGIONS; i++) {
 		vine_region_held(c, vine_region_entry(c, i));
-		vine_region_finish(c, i);
+		vine_region_finish(c, i, &c->budget);
 	}
 }
 
@@ -351,7 +355,7 @@ void vine_region_sweep(struct vine_core *c)
 	u64 tag, ctl;
 
 	for (i = 0; i < VINE_MAX_REGIONS; i++)
-		vine_region_finish(c, i);
+		vine_region_finish(c, i, &c->budget);
 	for (i = 0; i < min_t(u32, c->geo.chunks, VINE_SWEEP_CHUNKS); i++) {
 		at = c->sweep_at;
 		c->sweep_at = at + 1 < c->geo.chunks ? at + 1 : 0;

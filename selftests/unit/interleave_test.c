@@ -932,6 +932,51 @@ static void space_arm(void)
 	curtain();
 }
 
+/* A hostile client's rings die each time when they are held, and claim all chunks. */
+static u64 looks;
+
+static void kill_held(__le64 *p, u64 now, bool write)
+{
+	u64 at = (u64)((u8 *)p - w->base), in;
+
+	(void)now;
+	looks += at >= VINE_OFF_CHUNKMAP;
+	if (!write || at < VINE_OFF_REGIONS || at >= VINE_OFF_CHUNKMAP)
+		return;
+	in = (at - VINE_OFF_REGIONS) % sizeof(struct vine_wire_region);
+	p -= in / 8;
+	if (in >= offsetof(struct vine_wire_region, hold))
+		vine_st64(p, (vine_ld64(p) & ~0xffULL) | VINE_REGION_DYING);
+}
+
+static void accept_bounded(void)
+{
+	struct vine_wire_region *r;
+	struct vine_wire_queue *e;
+	u32 i;
+
+	scene();
+	CHECK(!world_offer(a, &l, "x"));
+	for (i = 0; i < VINE_MAX_QUEUES; i++) {
+		r = vine_region_entry(&b->core, i);
+		vine_st64(&r->extent, VINE_EXTENT(0, w->geo.chunks));
+		vine_st64(&r->ctl, VINE_CTL(1, b->core.inc, b->core.slot, VINE_REGION_LIVE));
+		e = vine_queue_entry(&b->core, i);
+		vine_st64(&e->server, VINE_SERVER(l.gen, a->core.inc, a->core.slot, l.index));
+		vine_st64(&e->region, VINE_REGION_ID(1, i));
+		vine_st64(&e->ctl, VINE_CTL(1, b->core.inc, b->core.slot,
+					    VINE_QUEUE_CONNECTING));
+		vine_set_bit64(&vine_service(&b->core, l.index)->backlog[i / 64], i % 64);
+	}
+	looks = 0;
+	toggler = kill_held;
+	EXPECT(vine_queue_accept(&a->core, &l, &sq) == -EAGAIN);
+	toggler = NULL;
+	EXPECT(looks <= w->geo.chunks);
+	EXPECT(VINE_CTL_STATE(vine_ld64(&r->ctl)) == VINE_REGION_DYING);
+	world_free(w);
+}
+
 static const struct tap_test tests[] = {
 	{ "who leaves while it becomes suspect is gone all the same", leave_suspect },
 	{ "who leaves while it is buried is gone once", leave_buried },
@@ -952,6 +997,8 @@ static const struct tap_test tests[] = {
 	{ "withdraw takes no connection of its entry's next service", withdraw_succeed },
 	{ "accept, interrupted by cancel: exactly one of them wins", accept_cancel },
 	{ "cancel, interrupted by accept: exactly one of them wins", cancel_accept },
+	{ "an accept is bounded though a hostile peer's rings die when they are held",
+	  accept_bounded },
 	{ "accept, interrupted by close and a new connect, takes a whole one",
 	  accept_reconnect },
 	{ "both sides close at once, and all is free", close_close },
