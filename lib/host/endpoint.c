@@ -131,7 +131,7 @@ static void marked(void *arg, u32 leaf, u64 bits)
 	atomic_store(&ep->poll_ns, POLL_MIN_NS);
 }
 
-/* Everybody looks again: peers, or the endpoint, have changed. */
+/* Everybody looks again: peers, or the endpoint, have changed. With control. */
 static void wake_all(struct host_endpoint *ep)
 {
 	u32 i;
@@ -145,7 +145,7 @@ static void wake_all(struct host_endpoint *ep)
 	}
 	for (i = 0; i < VINE_MAX_SERVICES; i++)
 		if (ep->listeners[i])
-			host_listener_news(ep->listeners[i]);
+			host_listener_refresh(ep->listeners[i]);
 	if (ep->device && host_entered(ep, 0) == -ENODEV)
 		host_poll_fail(&ep->device->poll);
 	pthread_mutex_unlock(&ep->ready);
@@ -318,11 +318,14 @@ static void *endpoint_thread(void *arg)
 	}
 }
 
-/* Wakes our own thread. */
+/* Wakes our own thread. When the segment is gone, it looks by itself in a while. */
 static void nudge(struct host_endpoint *ep)
 {
-	u64 bell = vine_ld64(bell_of(ep));
+	u64 bell;
 
+	if (host_entered(ep, 0))
+		return;
+	bell = vine_ld64(bell_of(ep));
 	vine_cas64(bell_of(ep), bell, bell + 1);
 	host_bell_wake(bell_of(ep));
 }
@@ -376,8 +379,12 @@ static void fork_child(void)
 	pthread_mutex_init(&all_lock, NULL);
 }
 
+/*
+ * Before those of lib/talk, which call us under their locks: then a fork takes ours after
+ * theirs.
+ */
 static int fork_error;
-static void watch_forks(void)
+static __attribute__((constructor(101))) void watch_forks(void)
 {
 	fork_error = pthread_atfork(fork_prepare, fork_parent, fork_child);
 }
@@ -547,13 +554,11 @@ const struct host_class host_device_class = { device_renumber, device_end, devic
 
 int host_open(const char *text)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct host_name *name = malloc(sizeof(*name));
 	struct host_endpoint *ep = endpoint_new();
 	int err = -ENOMEM;
 
 	host_fail(0, "%s", "");
-	pthread_once(&once, watch_forks);
 	if (!name || !ep || fork_error)
 		goto out;
 	err = host_name_parse(text, name);

@@ -287,6 +287,8 @@ int host_queue_connected(struct host_queue *q);
 void host_queue_refresh(struct host_queue *q);
 /* A connection may wait, or the listener is dead. */
 void host_listener_news(struct host_listener *lf);
+/* Does one wait? With control. */
+void host_listener_refresh(struct host_listener *lf);
 /* The endpoint was fenced, or is dead: mappings of its regions get memory of their own. */
 void host_regions_lost(struct host_endpoint *ep);
 void host_maps_lock(void);

@@ -66,6 +66,17 @@ static void settle(struct host_listener *lf)
 	pthread_mutex_unlock(&lf->lock);
 }
 
+void host_listener_refresh(struct host_listener *lf)
+{
+	if (host_entered(lf->o.ep, lf->o.session)) {
+		host_listener_news(lf);
+		return;
+	}
+	settle(lf);
+	atomic_fetch_add(&lf->news, 1);
+	host_wake(&lf->news);
+}
+
 /* One look for a connection. 0, -EAGAIN, or an error. */
 static int try_accept(struct host_listener *lf, struct host_queue *q)
 {

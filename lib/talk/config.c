@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "host/host.h"
 #include "talk/talk.h"
 
 #define KEY_LENGTH	32
@@ -201,14 +202,14 @@ static int check(struct parser *p)
 	size_t i;
 
 	line = p->said[find_key("backend")];
-	if (line && !strcmp(name, "shm"))
-		return complain(&p->complaint, line, "backend shm comes with a later version: "
-				"expected device, local or null");
-	if (line && strcmp(name, "device") && strcmp(name, "local") && strcmp(name, "null"))
+	if (line && strcmp(name, "device") && strcmp(name, "shm") && strcmp(name, "local") &&
+	    strcmp(name, "null"))
 		return complain(&p->complaint, line,
-				"backend is \"%s\": expected device, local or null", name);
+				"backend is \"%s\": expected device, shm, local or null", name);
 
 	p->config->shm_file_line = p->said[find_key("shm_file")];
+	if (line && !strcmp(name, "shm") && !p->config->shm_file_line)
+		return complain(&p->complaint, line, "backend shm without shm_file: expected both");
 	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		line = p->said[find_key(parts[i])];
 		if (line && !p->config->shm_file_line)
@@ -304,10 +305,13 @@ int talk_config_read(struct talk_config *config, char *error, size_t room)
 
 /* ---- which back end it means ---- */
 
+/* A device, or the name of an endpoint: vine_open() takes either. */
 static bool is_device(const char *path)
 {
 	struct stat s;
 
+	if (host_name(path))
+		return true;
 	return !stat(path, &s) && S_ISCHR(s.st_mode);
 }
 
@@ -326,13 +330,8 @@ const char *talk_config_backend(const struct talk_config *config, char *error, s
 			 config->shm_file);
 		return NULL;
 	}
-	if (*config->shm_file) {
-		complain(&c, config->shm_file_line,
-			 "shm_file is %s, which is no device: that means the back end shm, which "
-			 "comes with a later version; expected a device, such as " DEVICE,
-			 config->shm_file);
-		return NULL;
-	}
+	if (*config->shm_file)
+		return "shm";
 	if (*config->backend)
 		return "device";
 	if (*VINE_BACKEND)

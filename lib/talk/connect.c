@@ -268,13 +268,20 @@ static void sleep_on_wake(struct connection *c)
 static const uint64_t spin_ns = VINE_WAIT == WAIT_SPIN ? UINT64_MAX :
 				VINE_WAIT == WAIT_SLEEP ? 0 : 50000;
 
+/* The call does it itself: without a system call, which each look here is one of. */
+static bool call_spins(void)
+{
+	return VINE_WAIT == WAIT_ADAPTIVE && device_spins;
+}
+
 static int await(struct connection *c, struct vine_msg *msgs)
 {
 	uint64_t begin = talk_now(), spent = 0;
 	int n = -EAGAIN;
 
 	/* twice: a short wait that was slept through looks that long */
-	while (n == -EAGAIN && spent < spin_ns && c->typical_ns / 2 < spin_ns && !c->dead) {
+	while (n == -EAGAIN && spent < spin_ns && c->typical_ns / 2 < spin_ns && !c->dead &&
+	       !call_spins()) {
 		n = vine_pull(c->queue.fd, msgs, BATCH, 0, 0);
 		if (n == -EAGAIN)
 			sched_yield();

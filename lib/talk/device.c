@@ -1,42 +1,47 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * device.c - the back end "device": work for the appliances behind /dev/vineN
+ * device.c - the back end "device": work for the appliances behind /dev/vineN; and "shm",
+ *            which is the same behind an endpoint of this process
  *
  * device.h says what lies behind it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "host/host.h"
 #include "talk/device.h"
 
 int device = -1;
+bool device_spins;
 
 static struct descriptor descriptor = { .fd = -1 };
-static char path[4096];
+static char path[4096 + 128];
 
 /* ---- the device ---- */
 
-static int device_open(const struct talk_config *config)
+/* Opens @name, and @path from then on. */
+static int open_name(const char *name)
 {
-	const char *name = *config->shm_file ? config->shm_file : secure_getenv("VINE_DEVICE");
 	struct vine_info info;
 	int ret;
 
-	snprintf(path, sizeof(path), "%s", name && *name ? name : "/dev/vine0");
 	if (connections_open() || descriptors_init()) {
 		talk_warn("no memory");
 		return -ENOMEM;
 	}
 	descriptors_lock();
-	ret = vine_open(path);
+	ret = vine_open(name);
 	descriptor_is(&descriptor, ret);
 	descriptors_unlock();
+	if (ret < 0 && host_name(name)) {
+		talk_warn("cannot open %s: %s", name, *host_why() ? host_why() : strerror(-ret));
+		return ret;
+	}
 	if (ret < 0) {
-		talk_warn("cannot open %s: %s%s", path, strerror(-ret),
+		talk_warn("cannot open %s: %s%s", name, strerror(-ret),
 			  ret == -ENOENT ? " (is the module vine loaded?)" : "");
 		return ret;
 	}
@@ -46,7 +51,36 @@ static int device_open(const struct talk_config *config)
 		talk_warn("%s: %s", path, ret == -ENOTTY ? "this is no vine device" : strerror(-ret));
 		descriptor_close(&descriptor);
 	}
+	device_spins = !ret && info.kind == VINE_KIND_HOST;
 	return ret;
+}
+
+static int device_open(const struct talk_config *config)
+{
+	const char *name = *config->shm_file ? config->shm_file : secure_getenv("VINE_DEVICE");
+
+	snprintf(path, sizeof(path), "%s", name && *name ? name : "/dev/vine0");
+	return open_name(path);
+}
+
+/*
+ * The seeds' keys as the name of an endpoint. shm_file is a file's path, or a name for
+ * shm_open(3), which may begin with a slash and has no other. Truncated once at most.
+ */
+static int shm_open_file(const struct talk_config *config)
+{
+	const char *file = config->shm_file;
+	char name[sizeof(path)];
+
+	if (*file == '/' && !strchr(file + 1, '/'))
+		file++;
+	snprintf(path, sizeof(path), "shm:%s?off=%llu", file,
+		 (unsigned long long)config->shm_off);
+	if (config->shm_size)
+		snprintf(path + strlen(path), sizeof(path) - strlen(path), "&size=%llu",
+			 (unsigned long long)config->shm_size);
+	snprintf(name, sizeof(name), "%s%s", path, config->shm_trunc ? "&trunc=1" : "");
+	return open_name(name);
 }
 
 int device_reopen(void)
@@ -57,10 +91,8 @@ int device_reopen(void)
 	descriptors_lock();
 	fd = vine_open(path);
 	/* others are using the number */
-	if (fd >= 0 && dup3(fd, device, O_CLOEXEC) < 0)
-		ret = -errno;
 	if (fd >= 0)
-		vine_close(fd);
+		ret = host_move(fd, device);
 	descriptors_unlock();
 	return fd < 0 ? fd : ret;
 }
@@ -335,24 +367,29 @@ static void device_task_free(struct talk_task_obj *task)
 	free(task);
 }
 
+#define BEHIND_A_DESCRIPTOR							\
+	.close = device_close,							\
+	.forked = device_forked,						\
+	.accel_list = device_accel_list,					\
+	.accel_location = device_accel_location,				\
+	.accel_stat = device_accel_stat,					\
+	.accel_acquire = device_accel_acquire,					\
+	.accel_release = device_accel_release,					\
+	.proc_register = procedure_register,					\
+	.proc_get = procedure_get,						\
+	.proc_put = procedure_put,						\
+	.data_alloc = device_data_alloc,					\
+	.data_free = device_data_free,						\
+	.task_new = device_task_new,						\
+	.task_issue = device_task_issue,					\
+	.task_poll = device_task_poll,						\
+	.task_wait = device_task_wait,						\
+	.task_free = device_task_free
+
 const struct talk_backend talk_device = {
-	.name = "device",
-	.open = device_open,
-	.close = device_close,
-	.forked = device_forked,
-	.accel_list = device_accel_list,
-	.accel_location = device_accel_location,
-	.accel_stat = device_accel_stat,
-	.accel_acquire = device_accel_acquire,
-	.accel_release = device_accel_release,
-	.proc_register = procedure_register,
-	.proc_get = procedure_get,
-	.proc_put = procedure_put,
-	.data_alloc = device_data_alloc,
-	.data_free = device_data_free,
-	.task_new = device_task_new,
-	.task_issue = device_task_issue,
-	.task_poll = device_task_poll,
-	.task_wait = device_task_wait,
-	.task_free = device_task_free,
+	.name = "device", .open = device_open, BEHIND_A_DESCRIPTOR
+};
+
+const struct talk_backend talk_shm = {
+	.name = "shm", .open = shm_open_file, BEHIND_A_DESCRIPTOR
 };

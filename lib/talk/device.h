@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * device.h - inside the back end "device": work for the appliances behind /dev/vineN
+ * device.h - inside the back ends "device" and "shm": work for the appliances behind
+ *            /dev/vineN, or behind an endpoint of this process
  *
- *   device.c      the back end: opens the device; buffers, tasks, and the rest of its table
+ *   device.c      the back ends: opens the device; buffers, tasks, and the rest of its table
  *   appliance.c   appliances: found, asked on their control queues, lost
  *   procedure.c   procedures: known to this process, and by number to each appliance
  *   connect.c     connections: queues, what is in flight on them, who waits
@@ -33,6 +34,9 @@ extern int device_patience_ms;
 
 /* The device's descriptor: the same number from open to close. */
 extern int device;
+
+/* Whether calls on it spin by themselves before they sleep. */
+extern bool device_spins;
 
 /* As vine_info(); a signal does not end it. */
 static inline int device_info(struct vine_info *info)

@@ -81,7 +81,7 @@ void talk_warn(const char *format, ...)
 /* ---- open and closed ---- */
 
 static const struct talk_backend *const backends[] = {
-	&talk_device, &talk_local, &talk_null,
+	&talk_device, &talk_shm, &talk_local, &talk_null,
 };
 
 enum talk_state {

@@ -157,7 +157,7 @@ struct talk_backend {
 	void (*task_free)(struct talk_task_obj *task);
 };
 
-extern const struct talk_backend talk_device, talk_local, talk_null;
+extern const struct talk_backend talk_device, talk_shm, talk_local, talk_null;
 
 /* ---- what talk.c offers to back ends ---- */
 

@@ -113,9 +113,9 @@ static const struct bad {
 	{ "backend\n", 1, "backend alone: expected KEY VALUE" },
 	{ "trace 1\nbackend  \t\n", 2, "backend alone: expected KEY VALUE" },
 	{ "trace 1\nbackend null\ntrace 1\n", 3, "trace again, after line 1: expected it once" },
-	{ "backend cloud\n", 1, "backend is \"cloud\": expected device, local or null" },
+	{ "backend cloud\n", 1, "backend is \"cloud\": expected device, shm, local or null" },
 	{ "backend a-very-long-back-end\n", 1, "backend has 20 bytes: expected at most 15" },
-	{ "trace 1\nbackend shm\n", 2, "shm comes with a later version: expected device, local" },
+	{ "trace 1\nbackend shm\n", 2, "backend shm without shm_file: expected both" },
 	{ "trace yes\n", 1, "trace is \"yes\": expected 0 or 1" },
 	{ "trace 2\n", 1, "trace is \"2\": expected 0 or 1" },
 	{ "trace 01\n", 1, "trace is \"01\": expected 0 or 1" },
@@ -371,9 +371,10 @@ static const struct choice {
 	  ":2: shm_file is /tmp, which is no device: expected one, such as /dev/vine0" },
 	{ "shm_file /nowhere\nbackend device\n", "/dev/null", NULL,
 	  ":1: shm_file is /nowhere, which is no device: expected one, such as /dev/vine0" },
-	{ "shm_size 4096\nshm_file /tmp/shm\n", "/dev/null", NULL,
-	  ":2: shm_file is /tmp/shm, which is no device: that means the back end shm, which comes "
-	  "with a later version; expected a device, such as /dev/vine0" },
+	{ "shm_size 4096\nshm_file /tmp/shm\n", "/dev/null", "shm", NULL },
+	{ "backend shm\nshm_file vine\n", "/dev/null", "shm", NULL },
+	{ "shm_file shm:vine\n", "/dev/null", "device", NULL },
+	{ "", "server:/run/vine.sock", "device", NULL },
 };
 
 static void choice(void)

@@ -209,14 +209,14 @@ static void missing_file(void)
 	vine_talk_exit();
 }
 
-static void shm_is_later(void)
+static void shm_file_is_no_file(void)
 {
 	subject_said();
 	unlink("config");
-	if (system("printf 'shm_file /tmp\nshm_size 4096\n' >config"))
+	if (system("printf 'shm_file /tmp/\nshm_size 4096\n' >config"))
 		abort();
 	vine_talk_init();
-	EXPECT(strstr(subject_said(), "vine: config:1: shm_file is /tmp, which is no device"));
+	EXPECT(strstr(subject_said(), "vine: cannot open shm:/tmp/?off=0&size=4096: "));
 	every_call_fails();
 	vine_talk_exit();
 }
@@ -1471,7 +1471,7 @@ static const struct tap_test tests[] = {
 	{ "a call chooses the back end", backend_is_chosen },
 	{ "a bad configuration: every call fails until the next init", bad_configuration },
 	{ "the configuration that is named is missing", missing_file },
-	{ "shm_file that is no device", shm_is_later },
+	{ "shm_file that is no file", shm_file_is_no_file },
 	{ "a back end that does not open", backend_that_does_not_open },
 	{ "at most 20 warnings a second", warnings_are_limited },
 	{ "standard error may be closed", nobody_to_warn },

@@ -27,6 +27,8 @@ static const char help[] =
 	"Offers accelerators to VineTalk's clients in other machines (vine_talk.h).\n"
 	"\n"
 	"  --device PATH     default: $VINE_DEVICE, or /dev/vine0\n"
+	"  --endpoint NAME   the same; also shm:NAME, shm:/path or server:/socket: a process on the\n"
+	"                    host, see libvine(7)\n"
 	"  --name NAME       of the service, 1 to 31 bytes; default: vinetalk\n"
 	"  --accelerator NAME:TYPE[:WORKERS[:PCI]]\n"
 	"                    offers one; may be given several times. TYPE: GPU, GPU_SOFT, CPU\n"
@@ -228,6 +230,7 @@ static void read_options(struct settings *set, int argc, char **argv)
 	       ALLOW_SOURCE, CODE_USER, ONCE, LIST };
 	static const struct option options[] = {
 		{ "device", required_argument, NULL, DEVICE },
+		{ "endpoint", required_argument, NULL, DEVICE },
 		{ "name", required_argument, NULL, NAME },
 		{ "accelerator", required_argument, NULL, ACCELERATOR },
 		{ "plugin", required_argument, NULL, PLUGIN },
