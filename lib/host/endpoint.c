@@ -164,7 +164,7 @@ static void tidy(struct host_endpoint *ep)
 	pthread_mutex_unlock(&ep->control);
 }
 
-void host_drain(struct host_endpoint *ep, u32 vector)
+void host_take_marks(struct host_endpoint *ep, u32 vector)
 {
 	u32 v;
 
@@ -176,6 +176,11 @@ void host_drain(struct host_endpoint *ep, u32 vector)
 			vine_drain(&ep->core, v, marked, ep);
 	}
 	pthread_mutex_unlock(&ep->drain);
+}
+
+void host_drain(struct host_endpoint *ep, u32 vector)
+{
+	host_take_marks(ep, vector);
 	tidy(ep);
 }
 
@@ -282,7 +287,7 @@ out:
 
 /* ---- the thread ---- */
 
-static __le64 *bell_of(struct host_endpoint *ep)
+__le64 *host_bell(struct host_endpoint *ep)
 {
 	return &vine_peer(&ep->core, ep->core.slot)->vector[0].bell;
 }
@@ -304,7 +309,7 @@ static void *endpoint_thread(void *arg)
 			beat(ep);
 			next = host_now() + HOST_TICK_MS * 1000000ULL;
 		}
-		seen = (u32)vine_ld64_acquire(bell_of(ep));	/* before the look */
+		seen = (u32)vine_ld64_acquire(host_bell(ep));	/* before the look */
 		if (atomic_load(&ep->quit))
 			return NULL;
 		host_drain(ep, VINE_MAX_VECTORS);
@@ -314,7 +319,7 @@ static void *endpoint_thread(void *arg)
 			atomic_store(&ep->poll_ns, earlier(ns + ns / 4, POLL_MAX_NS));
 			until = earlier(until, host_now() + ns);
 		}
-		host_bell_sleep(bell_of(ep), seen, until);
+		host_bell_sleep(host_bell(ep), seen, until);
 	}
 }
 
@@ -323,11 +328,12 @@ static void nudge(struct host_endpoint *ep)
 {
 	u64 bell;
 
-	if (host_entered(ep, 0))
+	if (host_control(ep, 0))
 		return;
-	bell = vine_ld64(bell_of(ep));
-	vine_cas64(bell_of(ep), bell, bell + 1);
-	host_bell_wake(bell_of(ep));
+	bell = vine_ld64(host_bell(ep));
+	vine_cas64(host_bell(ep), bell, bell + 1);
+	host_bell_wake(host_bell(ep));
+	pthread_mutex_unlock(&ep->control);
 }
 
 static int start_thread(struct host_endpoint *ep)
@@ -494,6 +500,7 @@ static struct host_endpoint *endpoint_new(void)
 	ep->ops = ops;
 	ep->session = 1;
 	ep->poll_ns = POLL_MIN_NS;
+	atomic_flag_clear(&ep->heard);
 	pthread_mutex_init(&ep->control, NULL);
 	pthread_mutex_init(&ep->drain, NULL);
 	pthread_mutex_init(&ep->ready, NULL);

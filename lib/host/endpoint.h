@@ -102,6 +102,9 @@ int host_reopen(int fd);
 uint64_t host_now(void);
 /* Sleeps while *@word is @seen, until @deadline. 0, -ETIMEDOUT or -EINTR. */
 int host_sleep(atomic_uint *word, unsigned int seen, uint64_t deadline);
+/* The same, but it also ends when the bell rings. */
+int host_sleep_or_bell(atomic_uint *word, unsigned int seen, const __le64 *bell, uint32_t bell_seen,
+		       uint64_t deadline);
 void host_wake(atomic_uint *word);
 /* The same between processes. */
 void host_bell_sleep(const __le64 *bell, uint32_t seen, uint64_t deadline);
@@ -171,7 +174,8 @@ struct host_queue {
 	struct host_poll poll;		/* byte: rx; filled: tx; the rest: both */
 	bool armed;			/* rx: the other side will ring for the next cell */
 	unsigned int waiting;		/* rx: threads that sleep for cells */
-	atomic_bool lazy;		/* the last wait ended before it slept */
+	atomic_bool lazy;		/* waits end before they sleep */
+	atomic_uint slept;		/* the last so many did not */
 	atomic_uint news;		/* counts refreshes */
 	atomic_ulong typical_ns;	/* that waits last */
 };
@@ -226,6 +230,7 @@ struct host_endpoint {
 	struct host_region *regions;
 	atomic_uint tables;		/* counts changes of services and peers */
 	atomic_bool tidy, tables_news;
+	atomic_flag heard;		/* a thread that waits hears the bell itself */
 	bool polling;			/* the thread's */
 	atomic_ulong poll_ns;
 };
@@ -243,6 +248,10 @@ bool host_control_end(struct host_endpoint *ep, unsigned int session);
 void host_endpoint_put(struct host_endpoint *ep);
 /* Takes what was marked, and wakes. @vector: of those; all when it is VINE_MAX_VECTORS. */
 void host_drain(struct host_endpoint *ep, u32 vector);
+/* The same without what takes long, for a thread that waits itself. */
+void host_take_marks(struct host_endpoint *ep, u32 vector);
+/* The word that others ring us by. */
+__le64 *host_bell(struct host_endpoint *ep);
 
 /* ---- server.c ---- */
 

@@ -34,6 +34,31 @@ int host_sleep(atomic_uint *word, unsigned int seen, uint64_t deadline)
 	return futex_wait(word, FUTEX_PRIVATE_FLAG, seen, deadline);
 }
 
+/* One of struct futex_waitv, which headers of 2021 lack. */
+struct word {
+	uint64_t seen, address;
+	uint32_t flags, reserved;
+};
+
+#define WORD_32_BITS	2
+
+int host_sleep_or_bell(atomic_uint *word, unsigned int seen, const __le64 *bell, uint32_t bell_seen,
+		       uint64_t deadline)
+{
+	struct timespec t = { deadline / 1000000000, deadline % 1000000000 };
+	struct word words[] = {
+		{ seen, (uintptr_t)word, WORD_32_BITS | FUTEX_PRIVATE_FLAG, 0 },
+		{ bell_seen, (uintptr_t)bell, WORD_32_BITS, 0 },
+	};
+	long n = syscall(449, words, 2, 0, deadline == VINE_FOREVER ? NULL : &t, CLOCK_MONOTONIC);
+
+	if (n >= 0 || errno == EAGAIN)
+		return 0;
+	if (errno != ETIMEDOUT && errno != EINTR)	/* Linux before 5.16, or a filter */
+		return host_sleep(word, seen, deadline);
+	return -errno;
+}
+
 void host_wake(atomic_uint *word)
 {
 	syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX);

@@ -11,8 +11,10 @@
 #include <sched.h>
 #include <unistd.h>
 
-#define SPIN_NS		30000	/* what a sleep costs, and being woken */
+#define SPIN_NS		50000	/* what a sleep costs on both sides, and being woken */
 #define SPIN_LOOKS	32	/* between two looks at the clock */
+#define SLEEPS		8	/* in a row, and nobody is lazy any more */
+#define TRY		8	/* of so many waits one spins in any case */
 
 /* Whether there is a second CPU that could bring something while we spin. */
 static bool may_spin(void)
@@ -131,8 +133,11 @@ static bool settle(struct host_queue *q, bool any, bool empty)
 {
 	bool arm = !any || !atomic_load_explicit(&q->lazy, memory_order_relaxed);
 
-	if (q->armed)
+	if (q->armed) {
+		if (!any)	/* left by who slept */
+			host_poll_in(&q->poll, false);
 		return false;
+	}
 	if (!arm) {
 		host_poll_in(&q->poll, true);
 		return false;
@@ -232,8 +237,19 @@ static void note_wait(struct host_queue *q, uint64_t ns)
 	atomic_store_explicit(&q->typical_ns, (typical * 3 + ns) / 4, memory_order_relaxed);
 }
 
+/*
+ * Were waits so short lately that one more is worth it? A short wait that was slept through
+ * looks twice as long, or more when both sides sleep: so now and then it is tried.
+ */
+static bool worth_spinning(struct host_queue *q)
+{
+	return may_spin() &&
+		(atomic_load_explicit(&q->typical_ns, memory_order_relaxed) / 2 < SPIN_NS ||
+		 atomic_load_explicit(&q->slept, memory_order_relaxed) % TRY == 0);
+}
+
 /* True: there is something to be looked at. */
-static bool spin(struct host_queue *q, const struct look *look, uint64_t begin, uint64_t until)
+static bool spin(struct host_queue *q, const struct look *look, uint64_t until)
 {
 	unsigned int i;
 
@@ -246,7 +262,6 @@ static bool spin(struct host_queue *q, const struct look *look, uint64_t begin, 
 			relax();
 		}
 	} while (host_now() < until);
-	(void)begin;
 	return false;
 }
 
@@ -259,20 +274,46 @@ static bool ready(struct host_queue *q)
 		return true;
 	ret = vine_ring_arm(&q->queue.rx);
 	q->armed = !ret;
-	if (!ret)
-		host_poll_in(&q->poll, false);
 	return ret;
+}
+
+/*
+ * The library's thread is told of a message, and tells who waits. That is one sleeper more
+ * than is needed, so one of those who wait hears the bell itself.
+ */
+static int sleep_once(struct host_queue *q, unsigned int seen, const __le64 *bell, u32 rung,
+		      uint64_t deadline)
+{
+	struct host_endpoint *ep = q->o.ep;
+	int err;
+
+	if (atomic_flag_test_and_set(&ep->heard))
+		return host_sleep(&q->news, seen, deadline);
+	err = host_sleep_or_bell(&q->news, seen, bell, rung, deadline);
+	atomic_flag_clear(&ep->heard);
+	if (!err)
+		host_take_marks(ep, VINE_MAX_VECTORS);
+	return err;
 }
 
 static int sleep_for_cell(struct host_queue *q, uint64_t deadline)
 {
 	unsigned int seen;
+	const __le64 *bell;
 	int err = 0;
+	u32 rung;
 
 	pthread_mutex_lock(&q->rx);
 	q->waiting++;
 	for (;;) {
 		seen = atomic_load(&q->news);
+		if (host_entered(q->o.ep, q->o.session)) {
+			err = 0;
+			break;
+		}
+		/* the word stays mapped, whatever comes */
+		bell = host_bell(q->o.ep);
+		rung = (u32)vine_ld64_acquire(bell);
 		if (ready(q)) {
 			err = 0;
 			break;
@@ -280,7 +321,7 @@ static int sleep_for_cell(struct host_queue *q, uint64_t deadline)
 		if (err)
 			break;
 		pthread_mutex_unlock(&q->rx);
-		err = host_sleep(&q->news, seen, deadline);
+		err = sleep_once(q, seen, bell, rung, deadline);
 		pthread_mutex_lock(&q->rx);
 	}
 	q->waiting--;
@@ -289,23 +330,28 @@ static int sleep_for_cell(struct host_queue *q, uint64_t deadline)
 }
 
 /*
- * Waits for a cell, or for the end. 0: look again; -ETIMEDOUT, -EINTR. Spins for about as
- * long as a sleep costs, if waits were that short lately.
+ * Waits for a cell, or for the end. 0: look again; -ETIMEDOUT, -EINTR; -EAGAIN: the
+ * descriptor says not to wait, which is only asked when that may not be the last system
+ * call. Spins for about as long as a sleep costs, if waits were that short lately.
  */
 static int await(struct host_queue *q, const struct look *look, uint64_t deadline)
 {
 	uint64_t begin = host_now(), until = min_t(uint64_t, begin + SPIN_NS, deadline);
+	bool lazy = atomic_load_explicit(&q->lazy, memory_order_relaxed);
 	int err;
 
-	/* twice: a short wait that was slept through looks that long */
-	if (may_spin() &&
-	    atomic_load_explicit(&q->typical_ns, memory_order_relaxed) / 2 < SPIN_NS &&
-	    spin(q, look, begin, until)) {
-		note_wait(q, host_now() - begin);
+	if (!lazy && host_nonblocking(q->poll.user))
+		return -EAGAIN;
+	if (worth_spinning(q) && spin(q, look, until)) {
+		atomic_store_explicit(&q->typical_ns, host_now() - begin, memory_order_relaxed);
+		atomic_store_explicit(&q->slept, 0, memory_order_relaxed);
 		atomic_store_explicit(&q->lazy, true, memory_order_relaxed);
 		return 0;
 	}
-	atomic_store_explicit(&q->lazy, false, memory_order_relaxed);
+	if (lazy && host_nonblocking(q->poll.user))
+		return -EAGAIN;
+	if (atomic_fetch_add_explicit(&q->slept, 1, memory_order_relaxed) >= SLEEPS)
+		atomic_store_explicit(&q->lazy, false, memory_order_relaxed);
 	err = sleep_for_cell(q, deadline);
 	note_wait(q, host_now() - begin);
 	return err;
@@ -323,12 +369,10 @@ static int pull_min(struct host_queue *q, const struct vine_transfer *t, u32 *pu
 		err = pull(q, to, t->pull_count, min, pulled, &look);
 		if (err != -EAGAIN || *pulled >= min)
 			return err;
-		if (host_nonblocking(q->poll.user)) {
-			min = 0;
-			continue;
-		}
 		err = await(q, &look, t->deadline);
-		if (err)
+		if (err == -EAGAIN)	/* it is not to wait */
+			min = 0;
+		else if (err)
 			return err;
 	}
 }
