@@ -48,7 +48,7 @@ static _Noreturn void become_worker(const struct vine_serve *s, const struct ord
 	struct work_self self = {
 		.socket = socket, .parent = parent, .accelerator = a->name, .type = a->type,
 		.code = w == &w->lane->code, .source = order->source,
-		.uid = s->code_uid, .gid = s->code_gid, .bytes_max = s->bytes_max,
+		.uid = s->code_uid, .gid = s->code_gid,
 	};
 
 	work(&self);

@@ -266,25 +266,26 @@ static void path_of(int fd, char path[32])
 	snprintf(path, 32, "/proc/self/fd/%d", fd);
 }
 
-int plugin_code_open(struct plugin_code *code, const void *bytes, size_t size, char *error)
+/* Something that others may have eaten up is not the code's fault. */
+static int code_error(int err)
+{
+	return err == ENOMEM || err == EMFILE || err == ENFILE ? -ENOMEM : -1;
+}
+
+int plugin_code_open_file(struct plugin_code *code, int fd, char *error)
 {
 	char path[32];
+	int err;
 
-	/* sealed: code that is mapped must not change */
-	code->fd = memfd_create("vine-procedure", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (code->fd < 0)
-		return fail(error, "memfd: %s", strerror(errno));
-	if (write_all(code->fd, bytes, size) ||
-	    fcntl(code->fd, F_ADD_SEALS,
-		  F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL)) {
-		fail(error, "memfd: %s", strerror(errno));
-		goto close_fd;
-	}
-	path_of(code->fd, path);
+	code->fd = fd;
+	path_of(fd, path);
+	errno = 0;
 	code->opened = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	err = errno;
 	if (!code->opened) {
 		fail(error, "%s", dlerror());
-		goto close_fd;
+		close(fd);
+		return code_error(err);
 	}
 	code->run = (vine_handler)dlsym(code->opened, VINE_UPLOAD_SYMBOL);
 	if (!code->run) {
@@ -293,10 +294,27 @@ int plugin_code_open(struct plugin_code *code, const void *bytes, size_t size, c
 		return -1;
 	}
 	return 0;
+}
 
-close_fd:
-	close(code->fd);
-	return -1;
+int plugin_code_open(struct plugin_code *code, const void *bytes, size_t size, char *error)
+{
+	int fd, err;
+
+	/* sealed: code that is mapped must not change */
+	fd = memfd_create("vine-procedure", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		goto failed;
+	if (write_all(fd, bytes, size) ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL))
+		goto failed;
+	return plugin_code_open_file(code, fd, error);
+
+failed:
+	err = errno;
+	fail(error, "memfd: %s", strerror(err));
+	if (fd >= 0)
+		close(fd);
+	return code_error(err);
 }
 
 void plugin_code_close(struct plugin_code *code)

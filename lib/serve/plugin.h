@@ -62,10 +62,12 @@ struct plugin_code {
 
 /*
  * Loads a shared object from @bytes, which are copied, and finds its VINE_UPLOAD_SYMBOL.
- * Its constructors run. 0, or -1 with the reason in @error; but what is damaged may crash the
- * process, as its code may.
+ * Its constructors run. 0, or with the reason in @error -ENOMEM, when memory or descriptors ran
+ * short, or else -1; but what is damaged may crash the process, as its code may.
  */
 int plugin_code_open(struct plugin_code *code, const void *bytes, size_t size, char *error);
+/* The same from a file that is sealed already. Takes over @fd, also on failure. */
+int plugin_code_open_file(struct plugin_code *code, int fd, char *error);
 void plugin_code_close(struct plugin_code *code);
 
 #endif /* SERVE_PLUGIN_H */

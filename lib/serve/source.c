@@ -11,14 +11,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "serve/work.h"
@@ -62,14 +60,6 @@ static int mount_all(uid_t uid, gid_t gid)
 	       chdir("/tmp") ? -1 : 0;
 }
 
-static int drop_capabilities(void)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
-
-	return syscall(SYS_capset, &header, none);
-}
-
 /* Libraries keep what they find of it: a folder that they may write to. */
 static int set_environment(void)
 {
@@ -83,18 +73,11 @@ int confine_source(const struct work_self *self)
 	uid_t uid = root ? self->uid : geteuid();
 	gid_t gid = root ? self->gid : getegid();
 	struct rlimit none = { 0, 0 };
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC), i;
 
-	if (null < 0)
-		return -1;
-	for (i = 0; i <= 2; i++)
-		if (dup2(null, i) < 0)
-			return -1;
-	close(null);
-	if (setrlimit(RLIMIT_CORE, &none) || unshare_all(uid, gid) || mount_all(uid, gid))
+	if (work_silence() || setrlimit(RLIMIT_CORE, &none) || unshare_all(uid, gid) || mount_all(uid, gid))
 		return -1;
 	if (root && (setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid)))
 		return -1;
-	return drop_capabilities() || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	return work_drop_capabilities() || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
 	       prctl(PR_SET_DUMPABLE, 0) || set_environment() ? -1 : 0;
 }

@@ -9,7 +9,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -17,22 +17,17 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "serve/work.h"
 
-/* Descriptors that uploaded code may have: each that is loaded has one. */
-#define CODE_FILES	(PROCEDURES_MAX + TALK_BUFFERS + 16)
-
 struct slot {
 	char *address;		/* NULL: nothing */
 	uint64_t bytes;
-	struct plugin_code code;
-	bool loaded;
 	const struct vine_compiler *compiler;	/* of @compiled, which may be NULL */
 	void *compiled;
 };
@@ -65,8 +60,6 @@ static void unmap(struct slot *slot)
 {
 	if (!slot->address)
 		return;
-	if (slot->loaded)
-		plugin_code_close(&slot->code);
 	if (slot->compiled)
 		slot->compiler->release(slot->compiled);
 	munmap(slot->address - page, whole_pages(slot->bytes) + 2 * page);
@@ -108,7 +101,8 @@ static int map(const struct work_map *m, int fd)
 	return 0;
 }
 
-static int map_all(const struct work_run *run, const int *fds)
+/* @code: that of the bytes stays open, and is this. */
+static int map_all(const struct work_run *run, const int *fds, int *code)
 {
 	unsigned int i;
 	int ret = 0;
@@ -116,7 +110,9 @@ static int map_all(const struct work_run *run, const int *fds)
 	for (i = 0; i < run->maps; i++) {
 		if (map(&run->map[i], fds[i]))
 			ret = -1;
-		if (fds[i] >= 0)
+		if (code && run->map[i].slot == run->bytes_slot)
+			*code = fds[i];
+		else if (fds[i] >= 0)
 			close(fds[i]);
 	}
 	return ret;
@@ -149,34 +145,40 @@ static uint64_t whole_redzones(const struct vine_call *call)
 
 /* ---- tasks ---- */
 
-/* What was uploaded is made something to run, if it is not yet. False: @done says why not. */
-static bool load(const struct work_run *run, const struct vine_call *call,
-		 struct work_done *done)
+/* The source is made something to run, if it is not yet. False: @done says why not. */
+static bool compile(const struct work_run *run, const struct vine_call *call,
+		    struct work_done *done)
 {
 	struct slot *slot = &slots[run->bytes_slot];
 
 	_Static_assert(WORK_WHY >= PLUGIN_ERROR && WORK_WHY >= VINE_COMPILER_TEXT, "why");
-	if (run->compiler && !slot->compiled) {
+	if (!slot->compiled) {
 		slot->compiler = run->compiler;
 		slot->compiled = run->compiler->compile(call, done->why);
-		done->reason = slot->compiled ? vine_reason_none : vine_reason_not_compiled;
-	} else if (!run->compiler && !slot->loaded) {
-		slot->loaded = !plugin_code_open(&slot->code, call->bytes, call->bytes_size,
-						 done->why);
-		done->reason = slot->loaded ? vine_reason_none : vine_reason_no_procedure;
 	}
-	return done->reason == vine_reason_none;
+	if (!slot->compiled)
+		done->reason = vine_reason_not_compiled;
+	return slot->compiled;
 }
 
-static int run_handler(const struct work_run *run, const struct vine_call *call)
+/* There is one task for this process: the code stays loaded until its end. */
+static bool load(struct plugin_code *code, int fd, struct work_done *done)
 {
-	const struct slot *slot = &slots[run->bytes_slot];
+	int err = plugin_code_open_file(code, fd, done->why);
 
+	if (err)
+		done->reason = err == -ENOMEM ? vine_reason_no_memory : vine_reason_no_procedure;
+	return !err;
+}
+
+static int run_handler(const struct work_run *run, const struct plugin_code *code,
+		       const struct vine_call *call)
+{
 	if (run->handler)
 		return run->handler->run(call);
 	if (run->compiler)
-		return run->compiler->run(slot->compiled, call);
-	return slot->code.run(call);
+		return run->compiler->run(slots[run->bytes_slot].compiled, call);
+	return code->run(call);
 }
 
 static void run_task(const struct work_self *self, const struct work_run *run,
@@ -187,12 +189,14 @@ static void run_task(const struct work_self *self, const struct work_run *run,
 		.size = sizeof(call), .procedure = run->name, .accelerator = self->accelerator,
 		.type = self->type,
 	};
+	bool uploaded = !run->handler && !run->compiler;
+	struct plugin_code code;
 	uint64_t damaged = 0;
+	int fd = -1, ret;
 	unsigned int i;
-	int ret;
 
 	done->started = now();
-	if (map_all(run, fds)) {
+	if (map_all(run, fds, uploaded ? &fd : NULL)) {
 		done->reason = vine_reason_no_memory;
 		goto out;
 	}
@@ -200,7 +204,7 @@ static void run_task(const struct work_self *self, const struct work_run *run,
 		call.bytes = slots[run->bytes_slot].address;
 		call.bytes_size = run->bytes_size;
 	}
-	if (!run->handler && !load(run, &call, done))
+	if ((run->compiler && !compile(run, &call, done)) || (uploaded && !load(&code, fd, done)))
 		goto out;
 	for (i = 0; i < (unsigned int)run->has_args + run->in_count + run->out_count; i++)
 		buffers[i] = (struct vine_buffer){
@@ -216,7 +220,7 @@ static void run_task(const struct work_self *self, const struct work_run *run,
 	/* what the client has damaged itself is not held against the handler */
 	if (run->redzones)
 		damaged = whole_redzones(&call);
-	ret = run_handler(run, &call);
+	ret = run_handler(run, &code, &call);
 	if (run->redzones)
 		damaged &= ~whole_redzones(&call);
 	if (damaged) {
@@ -310,15 +314,7 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int limit(int resource, rlim_t most)
-{
-	struct rlimit l = { most, most };
-
-	return setrlimit(resource, &l);
-}
-
-/* Uploaded code: as little as it needs. */
-static int confine(const struct work_self *self)
+int work_silence(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), i;
 
@@ -328,16 +324,15 @@ static int confine(const struct work_self *self)
 		if (dup2(null, i) < 0)
 			return -1;
 	close(null);
-	if (limit(RLIMIT_CORE, 0) || limit(RLIMIT_NOFILE, CODE_FILES) ||
-	    limit(RLIMIT_FSIZE, self->bytes_max))
-		return -1;
-	if (geteuid() == 0 &&
-	    (setgroups(0, NULL) || setresgid(self->gid, self->gid, self->gid) ||
-	     setresuid(self->uid, self->uid, self->uid)))
-		return -1;
-	/* nobody debugs it, not even another of its kind; and no loader of its is told how to load */
-	return limit(RLIMIT_NPROC, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-	       prctl(PR_SET_DUMPABLE, 0) || clearenv() ? -1 : 0;
+	return 0;
+}
+
+int work_drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	return syscall(SYS_capset, &header, none);
 }
 
 int work_begin(int socket)
@@ -354,9 +349,12 @@ _Noreturn void work(const struct work_self *self)
 	if (work_begin(self->socket))
 		_exit(WORK_UNFIT);
 	prctl(PR_SET_NAME, self->source ? "vine-source" : self->code ? "vine-code" : "vine-worker");
-	/* the last step: a change of user takes it back */
-	if ((self->source ? confine_source(self) : self->code && confine(self)) || prctl(PR_SET_PDEATHSIG, SIGKILL) ||
-	    getppid() != self->parent || atexit(leave))
+	if (self->source ? confine_source(self) : self->code ? sandbox_rights(self) : 0)
+		_exit(WORK_UNFIT);
+	/* not before: a change of user takes it back */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != self->parent || atexit(leave))
+		_exit(WORK_UNFIT);
+	if (self->code && !self->source && sandbox_calls())
 		_exit(WORK_UNFIT);
 	serve(self);
 	_exit(0);

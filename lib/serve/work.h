@@ -18,7 +18,6 @@
 #include "talk/protocol.h"
 
 #define WORK_SLOTS	512
-#define PROCEDURES_MAX	256	/* that one session knows */
 #define WORK_WHY	256	/* bytes of a sentence, with its zero */
 
 /* Exit status of a worker that could not become what it has to be. */
@@ -89,7 +88,6 @@ struct work_self {
 	bool code, source;
 	uid_t uid;
 	gid_t gid;
-	size_t bytes_max;
 };
 
 /*
@@ -97,6 +95,17 @@ struct work_self {
  * something may have stayed open.
  */
 int work_begin(int socket);
+
+/* Standard input, output and errors lead nowhere. Each 0 or -1. */
+int work_silence(void);
+int work_drop_capabilities(void);
+
+/*
+ * Of a worker of uploaded code: takes away all but what it needs, and then system calls. No
+ * right comes back after that, and no call. 0 or -1.
+ */
+int sandbox_rights(const struct work_self *self);
+int sandbox_calls(void);
 
 /* Of a worker of source: takes away what it does not need. 0 or -1. */
 int confine_source(const struct work_self *self);

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/landlock.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -868,6 +870,16 @@ static void test_code_not_allowed(void)
 	CHECK(appliance_stop(pid) == 0);
 }
 
+static bool run_order(struct peer *p, uint32_t accel, uint32_t mine,
+		      const struct uploaded_order *order, struct talk_done *done)
+{
+	const struct talk_ref ref[2] = { { 0, sizeof(*order) },
+					 { 4096, sizeof(struct uploaded_facts) } };
+
+	memcpy(p->base, order, sizeof(*order));
+	return peer_issue(p, accel, mine, 0, 1, 1, ref) && peer_done(p, done);
+}
+
 /* Runs it, and finds out what it can see of @of. */
 static bool run_code(struct peer *p, uint32_t accel, uint32_t mine, const struct peer *of,
 		     struct uploaded_facts *facts)
@@ -875,8 +887,7 @@ static bool run_code(struct peer *p, uint32_t accel, uint32_t mine, const struct
 	struct uploaded_order order = { .secret = { ~of->token[0], ~of->token[1] } };
 	struct talk_done done;
 
-	memcpy(p->base, &order, sizeof(order));
-	if (!peer_run(p, accel, mine, 0, &done) || done.head.a != vine_reason_none)
+	if (!run_order(p, accel, mine, &order, &done) || done.head.a != vine_reason_none)
 		return false;
 	memcpy(facts, p->base + 4096, sizeof(*facts));
 	return true;
@@ -885,7 +896,8 @@ static bool run_code(struct peer *p, uint32_t accel, uint32_t mine, const struct
 static void test_code(void)
 {
 	const struct vine_serve_options allow = { .size = sizeof(allow), .allow_code = 1 };
-	const struct uploaded_order crash = { .crash = 1 };
+	const struct uploaded_order crash = { .what = UPLOADED_CRASH };
+	const struct uploaded_order give_up = { .what = UPLOADED_ABORT };
 	pid_t pid = appliance_start(&allow);
 	struct uploaded_facts facts[2], again;
 	struct talk_done done;
@@ -910,8 +922,10 @@ static void test_code(void)
 	/* each task in a process of its own */
 	CHECK(facts[0].pid != facts[1].pid);
 	CHECK(run_code(&p[1], CPU0, mine[1], &p[0], &again) && again.pid != facts[1].pid);
-	memcpy(p[1].base, &crash, sizeof(crash));
-	CHECK(peer_run(&p[1], CPU0, mine[1], 0, &done) && done.head.a == vine_reason_crashed);
+	CHECK(run_order(&p[1], CPU0, mine[1], &crash, &done));
+	CHECK(done.head.a == vine_reason_crashed);
+	CHECK(run_order(&p[1], CPU0, mine[1], &give_up, &done));
+	CHECK(done.head.a == vine_reason_crashed && done.detail == SIGABRT);
 	CHECK(run_code(&p[0], GPU0, mine[0], &p[1], &again) && again.sees == 0);
 	CHECK(peer_works(&p[0], CPU0, peer_get(&p[0], ANY, "add", NULL)));
 	/* as many as a task has buffers, and more */
@@ -928,6 +942,66 @@ static void test_code(void)
 	peer_close(&p[0]);
 	peer_close(&p[1]);
 	CHECK(EVENTUALLY(quiet(pid, fds)));
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* Also with what it could have from the appliance's environment. */
+static void test_sandbox(void)
+{
+	struct uploaded_order order = { .what = UPLOADED_TRY, .victim = getpid() };
+	const struct vine_serve_options allow = { .size = sizeof(allow), .allow_code = 1 };
+	struct uploaded_facts facts;
+	struct talk_done done;
+	char secret[17] = "";
+	struct peer p;
+	size_t size;
+	char *bytes = read_upload(&size);
+	pid_t pid;
+	int i;
+
+	/* the name has 16 bytes with its "=", so the value is where numbers are */
+	for (i = 0; i < 16; i++)
+		secret[i] = 'a' + (getpid() >> i) % 16;
+	setenv("VINE_TEST_SECRT", secret, 1);
+	for (i = 0; i < 16; i++)
+		((char *)order.secret)[i] = ~secret[i];
+	memset(secret, 0, sizeof(secret));
+	pid = appliance_start(&allow);
+	unsetenv("VINE_TEST_SECRT");
+	order.no_landlock = syscall(SYS_landlock_create_ruleset, NULL, 0,
+				    LANDLOCK_CREATE_RULESET_VERSION) < 0;
+	CHECK(bytes && peer_open(&p, size));
+	i = peer_register(&p, ANY, "mine", bytes, size, NULL);
+	CHECK(run_order(&p, CPU0, i, &order, &done) && !done.head.a);
+	memcpy(&facts, p.base + 4096, sizeof(facts));
+	if (*facts.did)
+		printf("# it can:%s\n", facts.did);
+	CHECK(!*facts.did);
+	CHECK(!facts.environment);
+	CHECK(facts.sees == 0);
+	free(bytes);
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* It answers for itself, and goes on: its task is done, and it is dead. */
+static void test_forged_answer(void)
+{
+	const struct vine_serve_options allow = { .size = sizeof(allow), .allow_code = 1 };
+	const struct uploaded_order order = { .what = UPLOADED_FORGE };
+	pid_t pid = appliance_start(&allow);
+	struct talk_done done;
+	struct peer p;
+	size_t size;
+	char *bytes = read_upload(&size);
+	uint32_t mine;
+
+	CHECK(bytes && peer_open(&p, size));
+	mine = peer_register(&p, ANY, "mine", bytes, size, NULL);
+	CHECK(run_order(&p, CPU0, mine, &order, &done) && !done.head.a);
+	CHECK(EVENTUALLY(count_children(pid) == 2 + 5));
+	free(bytes);
+	peer_close(&p);
 	CHECK(appliance_stop(pid) == 0);
 }
 
@@ -1242,6 +1316,8 @@ static const struct tap_test tests[] = {
 	{ "a session ends with its control queue", test_session_over },
 	{ "uploaded code does not run when it is not allowed", test_code_not_allowed },
 	{ "uploaded code runs in a process of its own, as another user", test_code },
+	{ "uploaded code has what it needs, and no more", test_sandbox },
+	{ "uploaded code that answers for itself does not go on", test_forged_answer },
 	{ "once: it ends with its last client", test_once },
 	{ "connections wait while descriptors are short", test_no_descriptors },
 	{ "workers that die idle are replaced", test_worker_dies_idle },
