@@ -271,9 +271,12 @@ static int vine_pull_min(struct vine_queue_file *qf, const struct vine_transfer 
 		if (err != -EAGAIN)
 			return err;
 		if (*pulled >= t->pull_min || !wait || signal_pending(current)) {
-			/* leave it armed, for an edge-triggered poll */
+			/*
+			 * Leave it armed, for an edge-triggered poll. Who does not poll
+			 * needs no doorbell: the next poll arms before it looks.
+			 */
 			err = signal_pending(current) ? -ERESTARTSYS : -EAGAIN;
-			if (ready && *pulled == before)
+			if (!waitqueue_active(&qf->wait) || (ready && *pulled == before))
 				return err;
 			ready = vine_pull_ready(qf);
 			if (!ready)
