@@ -77,6 +77,20 @@ void say_sample(const char *name, double value)
 	fflush(stdout);
 }
 
+double sample(uint64_t sample_ns, uint64_t (*run)(void *arg, uint64_t count), void *arg)
+{
+	uint64_t count = 1, ns, factor;
+
+	for (;;) {
+		ns = run(arg, count);
+		/* a short batch says nothing: somebody else may have had the processor */
+		if (ns >= sample_ns / 2)
+			return (double)ns / (double)count;
+		factor = sample_ns / (ns + 1) + 1;
+		count *= factor < 8 ? factor : 8;
+	}
+}
+
 /* ---- two processes ---- */
 
 /* One process counts @go up, the other one @done. */
@@ -127,46 +141,45 @@ static void check_other(pid_t pid, int options)
 		die("the second process ended with status %#x", (unsigned int)status);
 }
 
+struct match {
+	const struct duel *duel;
+	struct starter *starter;
+	pid_t other;
+};
+
 /* Both run @count times; how long that took here. */
-static uint64_t turn(const struct duel *d, struct starter *s, uint64_t count, pid_t other)
+static uint64_t turn(void *arg, uint64_t count)
 {
+	struct match *m = arg;
+	struct starter *s = m->starter;
 	uint64_t begin, end, next = s->go + 1;
 
 	s->count = count;
 	begin = now_ns();
 	store(&s->go, next);
-	d->here(d->state, count);
+	m->duel->here(m->duel->state, count);
 	end = now_ns();
 	while (load(&s->done) != next)
-		check_other(other, WNOHANG);
+		check_other(m->other, WNOHANG);
 	return end - begin;
 }
 
 double fight(const struct bench *b, const struct duel *d)
 {
-	struct starter *s = shared_memory(sizeof(*s));
-	uint64_t ns, count = 16;
-	pid_t pid;
+	struct match m = { .duel = d, .starter = shared_memory(sizeof(*m.starter)) };
+	double ns;
 
 	pin(b->cpu[1]);		/* it is there from its beginning: here we spin */
-	pid = fork();
-	if (pid < 0)
+	m.other = fork();
+	if (m.other < 0)
 		die_errno("no second process");
-	if (!pid)
-		other_process(d, s);
+	if (!m.other)
+		other_process(d, m.starter);
 	pin(b->cpu[0]);
-	turn(d, s, count, pid);	/* the other one may not run yet */
-	for (;;) {		/* this warms up, too */
-		ns = turn(d, s, count, pid);
-		if (ns >= b->sample_ns / 8)
-			break;
-		count *= 2;
-	}
-	count = (uint64_t)((double)count * (double)b->sample_ns / (double)ns) + 1;
-	ns = turn(d, s, count, pid);
-	s->count = 0;
-	store(&s->go, s->go + 1);
-	check_other(pid, 0);
-	munmap(s, sizeof(*s));
-	return (double)ns / (double)count;
+	ns = sample(b->sample_ns, turn, &m);
+	m.starter->count = 0;
+	store(&m.starter->go, m.starter->go + 1);
+	check_other(m.other, 0);
+	munmap(m.starter, sizeof(*m.starter));
+	return ns;
 }

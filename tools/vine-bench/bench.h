@@ -36,6 +36,13 @@ void *shared_memory(uint64_t bytes);
 
 void say_sample(const char *name, double value);
 
+/*
+ * One sample: nanoseconds for each time, of a batch that takes @sample_ns or so. @run gives
+ * the nanoseconds that @count times took; it is called with more and more of them until they
+ * take that long, which warms up what is measured.
+ */
+double sample(uint64_t sample_ns, uint64_t (*run)(void *arg, uint64_t count), void *arg);
+
 /* ---- two processes ---- */
 
 /* Where, and for how long. */
@@ -55,7 +62,7 @@ struct duel {
 	void *state;
 };
 
-/* Nanoseconds for each of many times, of which there are as many as fit into a sample. */
+/* A sample() of both at once. */
 double fight(const struct bench *b, const struct duel *d);
 
 /* What is done while another processor is waited for: nothing, or what it is told to spare. */

@@ -142,7 +142,7 @@ static void connect_link(struct link *l, const char *address)
 	done(l);
 }
 
-/* What runs here while the other guest has its order: @count times, and once before. */
+/* What runs here while the other guest has its order: @count times. */
 static void pingpong(struct link *l, uint64_t count)
 {
 	lines_ping(l, count);
@@ -192,28 +192,25 @@ static const struct {
 	{ "task_1M", ORDER_END, task_large },
 };
 
-static uint64_t batch(struct link *l, unsigned int i, uint64_t count)
+struct batch {
+	struct link *link;
+	unsigned int which;
+};
+
+static uint64_t run_batch(void *arg, uint64_t count)
 {
+	const struct batch *b = arg;
+	enum order o = batches[b->which].order;
 	uint64_t begin, end;
 
-	if (batches[i].order != ORDER_END)
-		order(l, batches[i].order, count);
+	if (o != ORDER_END)
+		order(b->link, o, count);
 	begin = now_ns();
-	batches[i].here(l, count);
+	batches[b->which].here(b->link, count);
 	end = now_ns();
-	if (batches[i].order != ORDER_END)
-		done(l);
+	if (o != ORDER_END)
+		done(b->link);
 	return end - begin;
-}
-
-static void measure_batch(struct link *l, unsigned int i, uint64_t sample_ns)
-{
-	uint64_t count = 1, ns;
-
-	while ((ns = batch(l, i, count)) < sample_ns / 4)
-		count *= 2;
-	count = (uint64_t)((double)count * (double)sample_ns / (double)ns) + 1;
-	say_sample(batches[i].name, (double)batch(l, i, count) / (double)count);
 }
 
 static int compare(const void *a, const void *b)
@@ -300,14 +297,15 @@ static void measure_doorbells(struct link *l, unsigned int n)
 
 static void drive(const char *address, unsigned int reps, uint64_t sample_ns, unsigned int n)
 {
+	const unsigned int subjects = sizeof(batches) / sizeof(batches[0]);
 	struct link l = { 0 };
-	unsigned int i;
+	struct batch b = { .link = &l };
 
 	connect_link(&l, address);
 	tasks_init();
 	for (; reps; reps--) {
-		for (i = 0; i < sizeof(batches) / sizeof(batches[0]); i++)
-			measure_batch(&l, i, sample_ns);
+		for (b.which = 0; b.which < subjects; b.which++)
+			say_sample(batches[b.which].name, sample(sample_ns, run_batch, &b));
 		measure_block(&l, n);
 		measure_doorbells(&l, n);
 		puts("rep");

@@ -117,11 +117,12 @@ static void connect_to(pid_t appliance)
 }
 
 /* Nanoseconds for @count tasks, one at a time. */
-static uint64_t tasks(uint64_t count)
+static uint64_t tasks(void *arg, uint64_t count)
 {
 	uint64_t begin = now_ns(), i;
 	vine_task *task;
 
+	(void)arg;
 	for (i = 0; i < count; i++) {
 		memcpy(vine_data_deref(in), &i, sizeof(i));
 		task = vine_task_issue(accel, proc, NULL, 1, &in, 1, &out);
@@ -136,7 +137,6 @@ static uint64_t tasks(uint64_t count)
 
 int main(int argc, char **argv)
 {
-	uint64_t count = 1, ns, sample_ns;
 	pid_t appliance;
 	int status;
 
@@ -147,17 +147,13 @@ int main(int argc, char **argv)
 		      "tools/vine-bench/vine-bench makes sense of it.\n", stderr);
 		return 2;
 	}
-	sample_ns = strtoull(argv[3], NULL, 10) * 1000;
 	snprintf(name, sizeof(name), "/vine-bench-%d", (int)getpid());
 	atexit(remove_segment);
 	appliance = start_appliance(atoi(argv[2]));
 	pin(atoi(argv[1]));
 	configure();
 	connect_to(appliance);
-	while ((ns = tasks(count)) < sample_ns / 8)
-		count *= 2;
-	count = (uint64_t)((double)count * (double)sample_ns / (double)ns) + 1;
-	say_sample(argv[4], (double)tasks(count) / (double)count);
+	say_sample(argv[4], sample(strtoull(argv[3], NULL, 10) * 1000, tasks, NULL));
 	vine_talk_exit();
 	if (waitpid(appliance, &status, 0) != appliance || status)
 		die("the appliance ended with status %#x", (unsigned int)status);
