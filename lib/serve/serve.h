@@ -98,6 +98,7 @@ bool limit_log(struct vine_serve *s, unsigned int machine, struct pace *session)
 struct memory {
 	int fd;			/* -1: there is none */
 	uint64_t bytes;
+	uint64_t client;	/* session.number; 0: everybody's */
 	bool read_only;
 	int16_t *slot;
 };
@@ -166,6 +167,7 @@ struct session {
 	struct list link;		/* while its control queue is there */
 	unsigned int references;	/* queues */
 	uint64_t token[2];
+	uint64_t number;	/* none has had it before; not 0 */
 	unsigned int peer;	/* machine and process: for people */
 	uint32_t pid;
 	struct list regions;
@@ -432,6 +434,7 @@ struct vine_serve {
 	struct limits limits;
 	uint64_t used[LIMITED];
 	struct machine machines[VINE_MAX_PEERS];
+	uint64_t sessions_ever;
 	uint64_t copied;		/* bytes of procedures, in this round */
 	uint64_t next_deadline;		/* no worker's or forker's is before; ns */
 	uint64_t next_accept;		/* not before; 0: now */

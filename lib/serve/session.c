@@ -32,6 +32,7 @@ struct session *session_new(struct vine_serve *s, unsigned int peer, uint32_t pi
 		return NULL;
 	}
 	session->references = 1;
+	session->number = ++s->sessions_ever;
 	session->peer = peer;
 	session->pid = pid;
 	session->next_procedure = 1;
@@ -230,8 +231,10 @@ static struct region *new_region(struct vine_serve *s, struct session *session, 
 	list_init(&r->link);
 	if (fd < 0)
 		r->reason = reason_of(fd);
-	if (!memory_init(s, &r->memory, fd < 0 ? -1 : fd, bytes, false))
+	if (!memory_init(s, &r->memory, fd < 0 ? -1 : fd, bytes, false)) {
+		r->memory.client = session->number;
 		return r;
+	}
 	free(r);
 uncount:
 	if (fd >= 0)

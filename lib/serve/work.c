@@ -27,7 +27,7 @@
 
 struct slot {
 	char *address;		/* NULL: nothing */
-	uint64_t bytes;
+	uint64_t bytes, client;
 	const struct vine_compiler *compiler;	/* of @compiled, which may be NULL */
 	void *compiled;
 };
@@ -98,7 +98,33 @@ static int map(const struct work_map *m, int fd)
 	}
 	slot->address = room + page;
 	slot->bytes = m->bytes;
+	slot->client = m->client;
 	return 0;
+}
+
+/*
+ * Other clients' memory is out of reach while a task runs. It costs some microseconds a region,
+ * and more for large ones: so it stays as it is until the client changes.
+ */
+static int turn_to(uint64_t client)
+{
+	static uint64_t now_for;
+	unsigned int i;
+	int ret = 0;
+
+	if (client == now_for)
+		return 0;
+	for (i = 0; i < WORK_SLOTS; i++) {
+		struct slot *slot = &slots[i];
+
+		if (!slot->address || (slot->client != client && slot->client != now_for))
+			continue;
+		if (mprotect(slot->address, whole_pages(slot->bytes),
+			     slot->client == client ? PROT_READ | PROT_WRITE : PROT_NONE))
+			ret = -1;
+	}
+	now_for = client;
+	return ret;
 }
 
 /* @code: that of the bytes stays open, and is this. */
@@ -196,7 +222,7 @@ static void run_task(const struct work_self *self, const struct work_run *run,
 	unsigned int i;
 
 	done->started = now();
-	if (map_all(run, fds, uploaded ? &fd : NULL)) {
+	if (turn_to(run->client) || map_all(run, fds, uploaded ? &fd : NULL)) {
 		done->reason = vine_reason_no_memory;
 		goto out;
 	}

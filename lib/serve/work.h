@@ -34,6 +34,7 @@ struct work_map {
 	uint32_t slot;
 	uint32_t read_only;
 	uint64_t bytes;
+	uint64_t client;	/* whose; 0: everybody's */
 };
 
 struct work_buffer {
@@ -47,6 +48,7 @@ struct work_run {
 	uint32_t op;
 	uint32_t maps;
 	uint64_t serial;
+	uint64_t client;			/* who alone is within reach meanwhile */
 	const struct vine_procedure *handler;	/* NULL: what is uploaded, in @bytes_slot */
 	const struct vine_compiler *compiler;	/* NULL: and it is a shared object */
 	uint64_t bytes_size;			/* 0: no bytes */

@@ -333,6 +333,7 @@ static unsigned int slot_of(struct worker *w, struct memory *m, struct work_run 
 		fds[run->maps] = m->fd;
 		run->map[run->maps++] = (struct work_map){
 			.slot = *slot, .read_only = m->read_only, .bytes = m->bytes,
+			.client = m->client,
 		};
 	}
 	w->slot[*slot].used = w->serial;
@@ -343,7 +344,8 @@ static int send_run(struct worker *w, struct task *task)
 {
 	struct procedure *p = task->procedure;
 	struct work_run run = {
-		.op = WORK_RUN, .serial = ++w->serial, .handler = task->handler,
+		.op = WORK_RUN, .serial = ++w->serial,
+		.client = task->connection->session->number, .handler = task->handler,
 		.compiler = task->compiler, .bytes_size = p->bytes.bytes,
 		.has_args = task->flags & TALK_ARGS, .redzones = !!(task->flags & TALK_REDZONES), .in_count = task->in_count,
 		.out_count = task->out_count,

@@ -153,6 +153,23 @@ static int nap(const struct vine_call *call)
 	return 0;
 }
 
+static volatile char *kept;
+
+static int keep(const struct vine_call *call)
+{
+	kept = call->out[0].address;
+	*kept = 'k';
+	return 0;
+}
+
+/* Through what another call has had. */
+static int stray(const struct vine_call *call)
+{
+	(void)call;
+	*kept = 's';
+	return 0;
+}
+
 static const struct vine_procedure procedures[] = {
 	{ "crash", VINE_TYPES_ALL, crash, "SIGSEGV" },
 	{ "far", VINE_TYPES_ALL, far, "writes until something stops it" },
@@ -167,6 +184,8 @@ static const struct vine_procedure procedures[] = {
 	{ "child", VINE_TYPES_ALL, child, "forks, and does not end" },
 	{ "orphan", VINE_TYPES_ALL, orphan, "forks, and crashes" },
 	{ "wait", VINE_TYPES_ALL, wait_input, "until the first byte of its input is not 0" },
+	{ "keep", VINE_TYPES_ALL, keep, "keeps a pointer to its output" },
+	{ "stray", VINE_TYPES_ALL, stray, "writes to that" },
 	{ "nap", VINE_TYPES_ALL, nap, "takes 200 us" },
 	{ NULL, 0, NULL, NULL },
 };

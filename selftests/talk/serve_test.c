@@ -296,6 +296,36 @@ static void test_guard(void)
 	CHECK(appliance_stop(pid) == 0);
 }
 
+/* A stray pointer leads to no other client's memory. */
+static void test_reach(void)
+{
+	pid_t pid = appliance_start(&plain);
+	uint32_t add[2], keep[2], stray[2];
+	struct talk_done done;
+	struct peer p[2];
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		CHECK(peer_open(&p[i], BYTES));
+		add[i] = peer_get(&p[i], ANY, "add", NULL);
+		keep[i] = peer_get(&p[i], ANY, "keep", NULL);
+		stray[i] = peer_get(&p[i], ANY, "stray", NULL);
+	}
+	for (i = 0; i < 6; i++)
+		CHECK(peer_works(&p[i % 2], CPU0, add[i % 2]));
+	/* its own it may write to, also when another one was there meanwhile */
+	CHECK(peer_run(&p[0], CPU0, keep[0], 0, &done) && !done.head.a);
+	CHECK(peer_works(&p[1], CPU0, add[1]));
+	CHECK(peer_run(&p[0], CPU0, stray[0], 0, &done) && !done.head.a && p[0].base[4096] == 's');
+	CHECK(peer_run(&p[0], CPU0, keep[0], 0, &done) && p[0].base[4096] == 'k');
+	CHECK(peer_run(&p[1], CPU0, stray[1], 0, &done));
+	CHECK(done.head.a == vine_reason_crashed && done.detail == SIGSEGV);
+	CHECK(p[0].base[4096] == 'k');
+	for (i = 0; i < 2; i++)
+		peer_close(&p[i]);
+	CHECK(appliance_stop(pid) == 0);
+}
+
 /* ---- procedures ---- */
 
 static void test_procedures(void)
@@ -437,7 +467,7 @@ static void test_memory_away(void)
 
 	CHECK(peer_open(&p, BYTES) && peer_open(&q, BYTES));
 	CHECK(peer_works(&p, CPU0, peer_get(&p, ANY, "add", NULL)));
-	munmap(p.base, p.bytes);
+	vine_unmap(p.base, p.bytes);
 	p.base = NULL;
 	CHECK(!ftruncate(p.region, 0));
 	CHECK(peer_send(p.control, &n, sizeof(n)) &&
@@ -756,7 +786,7 @@ static void test_many_queues(void)
 	CHECK(EVENTUALLY(count_fds(pid) == fds + 20));
 	CHECK(each_child(pid, mappings) == 1);
 	for (i = 0; i < 20; i++)
-		close(queues[i]);
+		vine_close(queues[i]);
 	CHECK(EVENTUALLY(count_fds(pid) == fds));
 	CHECK(peer_works(&p, CPU0, add));
 	peer_close(&p);
@@ -803,16 +833,16 @@ static void test_strangers(void)
 	token[1] ^= 1ULL << 63;
 	queue = peer_queue(&p, token, &welcome);
 	CHECK(queue >= 0 && welcome.head.a == 1 && !welcome.token[0] && !welcome.token[1]);
-	close(queue);
+	vine_close(queue);
 	queue = vine_connect(p.device, "vinetalk", 64, 0, vine_deadline_ms(PATIENCE_MS), NULL);
 	CHECK(peer_ask(queue, &hello, sizeof(hello), &welcome, sizeof(welcome)));
 	CHECK(welcome.head.a == 1 && welcome.version == TALK_VERSION);
-	close(queue);
+	vine_close(queue);
 	/* a session that is over lets nobody in */
-	close(p.control);
+	vine_close(p.control);
 	p.control = -1;
 	CHECK(EVENTUALLY((queue = peer_queue(&p, p.token, &welcome)) >= 0 &&
-			 (close(queue), welcome.head.a == 1)));
+			 (vine_close(queue), welcome.head.a == 1)));
 	peer_close(&p);
 	CHECK(appliance_stop(pid) == 0);
 }
@@ -828,7 +858,7 @@ static void test_session_over(void)
 	CHECK(peer_open(&p, BYTES));
 	noop = peer_get(&p, ANY, "noop", NULL);
 	CHECK(peer_run(&p, CPU0, noop, 0, &done) && !done.head.a);
-	close(p.control);
+	vine_close(p.control);
 	p.control = -1;
 	CHECK(EVENTUALLY(peer_run(&p, CPU0, noop, 0, &done) &&
 			 done.head.a == vine_reason_no_procedure));
@@ -1106,7 +1136,7 @@ static void test_no_descriptors(void)
 	CHECK(peer_works(&p, CPU0, add));
 	CHECK(!prlimit(pid, RLIMIT_NOFILE, &before, NULL));
 	CHECK(peer_open(&q, BYTES));
-	close(queue);
+	vine_close(queue);
 	peer_close(&p);
 	peer_close(&q);
 	CHECK(appliance_stop(pid) == 0);
@@ -1299,6 +1329,7 @@ static const struct tap_test tests[] = {
 	  test_own_damage },
 	{ "a handler's own processes end with it", test_children },
 	{ "a handler cannot write beyond a region", test_guard },
+	{ "a handler cannot write to another client's region", test_reach },
 	{ "procedures are global by name and type, and keep their bytes", test_procedures },
 	{ "references to procedures end by put and by death", test_references },
 	{ "a task in flight keeps procedure and region", test_in_flight },
