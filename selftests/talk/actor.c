@@ -80,7 +80,7 @@ static uint64_t now(void)
 static void detach(struct queue *q, unsigned int i)
 {
 	if (q->region[i].base)
-		munmap(q->region[i].base, q->region[i].bytes);
+		vine_unmap(q->region[i].base, q->region[i].bytes);
 	q->region[i] = (struct attached){ .used = false };
 	actor->regions--;
 }
@@ -91,7 +91,7 @@ static void close_queue(struct queue *q)
 
 	if (q->fd < 0)
 		return;
-	close(q->fd);
+	vine_close(q->fd);
 	for (i = 0; i < TALK_REGIONS; i++)
 		if (q->region[i].used)
 			detach(q, i);
@@ -115,7 +115,7 @@ static void die(void)
 	unsigned int i;
 
 	dead = true;
-	close(listener);
+	vine_close(listener);
 	for (i = 0; i < QUEUES; i++)
 		close_queue(&queues[i]);
 }
@@ -334,7 +334,7 @@ static void on_region(struct queue *q, const struct talk_region *r)
 		return;
 	if (!vine_map(fd, at->bytes, &base))
 		at->base = base;
-	close(fd);
+	vine_close(fd);
 }
 
 static void on_hello(struct queue *q, const struct talk_hello *h, uint64_t received)
@@ -613,5 +613,5 @@ void actor_stop(struct actor *a)
 	(void)a;
 	stop = true;
 	pthread_join(thread, NULL);
-	close(device);
+	vine_close(device);
 }

@@ -174,10 +174,10 @@ static bool closes(const struct good *g, const union any *m, size_t size)
 	memcpy(msg.data, m, sizeof(*m));
 	ok = queue >= 0 && send_before(g) && vine_push(queue, &msg, 1) == 1 && peer_closed(queue);
 	if (g->queue == NEW) {
-		close(fresh);
+		vine_close(fresh);
 		return ok && peer_stat(&p, CPU0).head.a <= accel_busy;
 	}
-	close(queue);
+	vine_close(queue);
 	if (g->queue == TASKS) {
 		p.queue = -1;
 		ok &= peer_stat(&p, CPU0).head.a <= accel_busy;

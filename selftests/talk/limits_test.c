@@ -81,7 +81,7 @@ static void test_queues(void)
 	/* what is given back can be had again */
 	for (i = 0; i < QUEUES; i++)
 		if (queues[i] >= 0)
-			close(queues[i]);
+			vine_close(queues[i]);
 	peer_close(&p);
 	CHECK(EVENTUALLY(open_on(1, &p) || (peer_close(&p), false)));
 	peer_close(&p);
@@ -105,9 +105,9 @@ static void test_session_queues(void)
 	CHECK(n == 1024 - 2 + 1);
 	CHECK(peer_works(&p, CPU0, peer_get(&p, ANY, "add", NULL)));
 	CHECK((i = peer_queue(&q, q.token, &welcome)) > 0 && !welcome.head.a);
-	close(i);
+	vine_close(i);
 	for (i = 0; i < n; i++)
-		close(queues[i]);
+		vine_close(queues[i]);
 	peer_close(&p);
 	peer_close(&q);
 	CHECK(appliance_stop(pid) == 0);
@@ -139,8 +139,8 @@ static void test_strangers(void)
 	CHECK(appliance_said("says no HELLO"));
 	CHECK(peer_works(&p, CPU0, peer_get(&p, ANY, "add", NULL)));
 	for (i = 0; i < 600; i++)
-		close(queues[i]);
-	close(refused);
+		vine_close(queues[i]);
+	vine_close(refused);
 	peer_close(&p);
 	CHECK(appliance_stop(pid) == 0);
 }
@@ -281,9 +281,9 @@ static void regions(unsigned int files, unsigned int fit)
 	CHECK(others_work());
 	CHECK(peer_works(&p, CPU0, peer_get(&p, ANY, "add", NULL)));
 	for (i = 0; i < 6; i++) {
-		close(queues[i]);
+		vine_close(queues[i]);
 		for (j = 0; j < TALK_REGIONS; j++)
-			close(region[i][j]);
+			vine_close(region[i][j]);
 	}
 	peer_close(&p);
 	CHECK(appliance_stop(pid) == 0);
@@ -356,7 +356,7 @@ static void test_log_machine(void)
 	for (i = 0; i < 200; i++) {
 		queue = connect_only(&p);
 		CHECK(peer_send(queue, "nonsense", 8) && peer_closed(queue));
-		close(queue);
+		vine_close(queue);
 	}
 	fake_vine_machine = 0;
 	CHECK(peer_run(&q, CPU0, peer_get(&q, ANY, "error", NULL), 0, &done));

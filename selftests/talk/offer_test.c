@@ -140,8 +140,8 @@ static void test_run(void)
 	listener = vine_listen(device, "mine", 0, 0);
 	CHECK(listener >= 0);
 	CHECK(run(path, "mine", true) == -1 && said("already"));
-	close(listener);
-	close(device);
+	vine_close(listener);
+	vine_close(device);
 	close(fd);
 	unlink(path);
 }

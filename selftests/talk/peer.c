@@ -328,7 +328,7 @@ int peer_queue(const struct peer *p, const uint64_t token[2], struct talk_welcom
 	if (!peer_ask(queue, &hello, sizeof(hello), welcome, sizeof(*welcome)) ||
 	    !peer_receive(queue, &host, sizeof(host)) || welcome->head.op != TALK_WELCOME ||
 	    host.head.op != TALK_HOST) {
-		close(queue);
+		vine_close(queue);
 		return -1;
 	}
 	return queue;
@@ -364,14 +364,14 @@ bool peer_open(struct peer *p, uint64_t bytes)
 void peer_close(struct peer *p)
 {
 	if (p->base)
-		munmap(p->base, p->bytes);
+		vine_unmap(p->base, p->bytes);
 	if (p->queue >= 0)
-		close(p->queue);
+		vine_close(p->queue);
 	if (p->control >= 0)
-		close(p->control);
+		vine_close(p->control);
 	if (p->region >= 0)
-		close(p->region);
-	close(p->device);
+		vine_close(p->region);
+	vine_close(p->device);
 }
 
 static void set_name(struct talk_name *n, uint8_t op, vine_accel_type_e type, const char *name)
