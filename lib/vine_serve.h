@@ -5,10 +5,10 @@
  *
  * A handler is a function that does the work of a procedure. It runs in a worker: a
  * process of its own, which the appliance forks per accelerator and starts again when the
- * handler crashes or overstays its time limit: other tasks go on. But a worker maps the
- * regions of all clients that it has served, so a handler that writes where it should not can
- * damage the data of any of them. In the back end "local" the same handlers run in the
- * application's own process.
+ * handler crashes or overstays its time limit: other tasks go on. A worker keeps the regions of
+ * clients that it has served mapped, but only those of its task's client are within reach: a
+ * stray pointer ends in a crash, and not in another's data. In the back end "local" the same
+ * handlers run in the application's own process.
  */
 #ifndef VINE_SERVE_H
 #define VINE_SERVE_H
@@ -157,14 +157,15 @@ struct vine_serve;
  * @device: NULL: $VINE_DEVICE, or /dev/vine0
  * @name: of the service, 1 to 31 bytes; NULL: "vinetalk"
  * @time_limit_ms: of a task; 0: none
- * @allow_code: run uploaded shared objects, each client's in a process of its own
+ * @allow_code: run uploaded shared objects, each task in a process of its own, which has few
+ *              system calls: see vine-appliance(8) for what that promises
  * @code_user: the user that they, and what compilers make, run as, when the appliance runs as root;
  *             NULL: "nobody". When it does not, they have all of the appliance's own rights, and
  *             this must be NULL
  * @bytes_max: of a procedure; 0: 16 MiB
  * @once: vine_serve_run() returns when there were clients and the last one has gone
- * @log: called with one line (no newline) for what an administrator wants to know, at most
- *       20 a second; NULL: standard error
+ * @log: called with one line (no newline) for what an administrator wants to know, about each
+ *       client machine at most 20 a second; NULL: standard error
  * @allow_source: run source that clients register, where a plugin has a compiler for it
  */
 struct vine_serve_options {

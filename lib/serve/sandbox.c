@@ -45,8 +45,8 @@ static const uint16_t calls[] = {
 	/* its task */
 	SYS_recvmsg, SYS_sendto, SYS_read, SYS_write, SYS_writev, SYS_pread64, SYS_lseek,
 	SYS_close, SYS_fstat, SYS_newfstatat, SYS_ppoll,
-	/* memory */
-	SYS_brk, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise,
+	/* memory; no mremap(), by which a region would grow into the next one of its file */
+	SYS_brk, SYS_munmap, SYS_mprotect, SYS_madvise,
 	/* time */
 	SYS_clock_gettime, SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday,
 	SYS_restart_syscall, SYS_times, SYS_getrusage,

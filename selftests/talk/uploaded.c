@@ -96,6 +96,7 @@ static int sees(const uint64_t secret[2])
 static void try_all(char did[120], pid_t victim, int no_landlock)
 {
 	const struct iovec v = { did, 1 };
+	void *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	const struct rlimit more = { RLIM_INFINITY, RLIM_INFINITY };
 	const struct {
 		const char *name;
@@ -117,6 +118,7 @@ static void try_all(char did[120], pid_t victim, int no_landlock)
 			    MAP_FAILED },
 		{ "memory", mmap(NULL, 3UL << 29, PROT_READ | PROT_WRITE,
 				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED },
+		{ "mremap", mremap(page, 4096, 8192, MREMAP_MAYMOVE) != MAP_FAILED },
 		{ "owner", fcntl(0, F_SETOWN, getpid()) == 0 },
 		{ "limits", setrlimit(RLIMIT_CORE, &more) == 0 },
 		{ "create", open("/tmp/vine-uploaded", O_CREAT | O_RDWR, 0600) >= 0 },
