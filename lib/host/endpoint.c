@@ -382,7 +382,7 @@ static void fork_child(void)
 	}
 	host_segments_forked();
 	host_maps_forked();
-	pthread_mutex_init(&all_lock, NULL);
+	pthread_mutex_unlock(&all_lock);
 }
 
 /*

@@ -35,7 +35,7 @@ void host_maps_unlock(void)
 void host_maps_forked(void)
 {
 	maps = NULL;
-	pthread_mutex_init(&map_lock, NULL);
+	pthread_mutex_unlock(&map_lock);
 }
 
 static void region_renumber(struct host_object *o, int fd)

@@ -435,6 +435,6 @@ void host_segments_forked(void)
 	}
 	for (; segments; segments = segments->next)
 		close(segments->fd);
-	pthread_mutex_init(&lock, NULL);
+	pthread_mutex_unlock(&lock);
 	pthread_mutex_init(&range_lock, NULL);
 }

@@ -209,5 +209,5 @@ void host_table_forked(void)
 			atomic_store(&chunk[n], NULL);
 		}
 	}
-	pthread_mutex_init(&lock, NULL);
+	pthread_mutex_unlock(&lock);
 }

@@ -70,7 +70,7 @@ static int device_open(const struct talk_config *config)
 static int shm_open_file(const struct talk_config *config)
 {
 	const char *file = config->shm_file;
-	char name[sizeof(path)];
+	char name[sizeof(path) + sizeof("&trunc=1")];
 
 	if (*file == '/' && !strchr(file + 1, '/'))
 		file++;
