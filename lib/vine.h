@@ -2,7 +2,8 @@
 /*
  * vine.h - libvine: the calls of /dev/vineN as C functions, one to one
  *
- * <linux/vine.h> says what each call does; this page says how it looks from C.
+ * <linux/vine.h> says what each call does; this page says how it looks from C. An endpoint
+ * of this process, on a mapped file, has the same calls and no device: see vine_open().
  *
  * Return values, as in liburing: a descriptor, a count or 0 when it went well, and
  * -errno when not. errno itself means nothing afterwards. The errors listed at each
@@ -13,9 +14,12 @@
  * Ownership: the caller owns every descriptor it gets, and ends it with vine_close(). All
  * are close-on-exec. Pointers are used during the call only, and none are kept.
  *
- * Threads: the library has no state of its own. Every function may be called by any
- * thread at any time, also on one descriptor; what the caller's pointers lead to must
- * not be used by two calls at once.
+ * Threads: every function may be called by any thread at any time, also on one descriptor;
+ * what the caller's pointers lead to must not be used by two calls at once. For devices the
+ * library has no state of its own. Each endpoint has a thread or two.
+ *
+ * fork(): devices' descriptors are the child's too. Those of endpoints are nothing there:
+ * calls give -EBADF, -ENOTTY or -ENODEV, and mappings of their regions are missing.
  *
  * Structures: the library fills in @size (and @flags, unless they are said to be In).
  *
@@ -33,14 +37,24 @@ extern "C" {
 #endif
 
 /*
- * vine_open - open a device
+ * vine_open - open a device, or make an endpoint of this process
  *
- * @path: In: the node; NULL: $VINE_DEVICE (not for set-user-ID programs), or
- *        /dev/vine0
+ * @path: In: the node, or the name of an endpoint: "shm:NAME" (shm_open(3)), "shm:/path" (a
+ *        file) or "server:/socket" (vine-server), and options after a "?", joined by "&":
+ *        "off=BYTES", "size=BYTES" (a missing file is made), "trunc=1" (begin anew).
+ *        NULL: $VINE_DEVICE (not for set-user-ID programs), or /dev/vine0
  *
- * Returns a device descriptor, or what open(2) gives: -ENOENT there is no such node,
- * -EACCES it is not yours. It is not checked that the node is vine's; -ENOTTY from
- * vine_info() says that it is not. Does not block.
+ * Returns a device descriptor. Of a device, else what open(2) gives: -ENOENT there is no
+ * such node, -EACCES it is not yours. It is not checked that the node is vine's; -ENOTTY
+ * from vine_info() says that it is not. Does not block.
+ *
+ * Of an endpoint: -EINVAL the name; -ENOENT there is no such file or socket; -EACCES, and
+ * others of open(2); -ENOSPC it has less than 8 MiB; -EUCLEAN it holds somebody else's data;
+ * -EPROTONOSUPPORT another version's; -EFBIG it was made larger than what is there, or is
+ * damaged; -EUSERS all 64 peer slots are taken; -EBUSY not truncated, somebody lives there,
+ * or it is being truncated; -ECONNREFUSED no server listens; -ETIMEDOUT the server is silent;
+ * -EPROTO it refuses, or speaks another protocol. May take seconds with "trunc=1" or a
+ * server, else a few milliseconds. Documentation/host.md says how endpoints work.
  */
 int vine_open(const char *path);
 
@@ -233,7 +247,8 @@ int vine_pull(int queue, struct vine_msg *msgs, unsigned int room, unsigned int 
  *
  * @descriptor: from any of these functions
  *
- * Returns 0, or -EBADF. Does not block. Of a device's descriptors close(2) does the same.
+ * Returns 0, or -EBADF. Does not block. Of a device's descriptors close(2) does the same; of
+ * an endpoint's it does not. An endpoint ends with its last descriptor and mapping.
  */
 int vine_close(int descriptor);
 
@@ -263,7 +278,8 @@ int vine_map(int region, uint64_t bytes, void **address);
  *
  * @address, @bytes: In: as vine_map() gave it, and was asked for
  *
- * Returns 0, or -EINVAL. Does not block. Of a device's regions munmap(2) does the same.
+ * Returns 0, or -EINVAL. Does not block. Of a device's regions munmap(2) does the same; of
+ * an endpoint's it does not.
  */
 int vine_unmap(void *address, uint64_t bytes);
 
