@@ -6,7 +6,6 @@
  * holds something else, the split is not that of the others who share the memory, and
  * a part that looks blank may well lie in the middle of their data.
  */
-#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 
@@ -65,8 +64,9 @@ static const char *vine_split_parse(const char **at, const char *device,
 			return "not understood";
 		if (size < VINE_MIN_SEGMENT)
 			return "a part has at least 8M";
-		if (!PAGE_ALIGNED(size) || !PAGE_ALIGNED(offset))
-			return "not a multiple of the page size";
+		/* of the largest page that a machine may have, so that it is alike on all */
+		if ((size | offset) & ((1 << VINE_MIN_CHUNK_SHIFT) - 1))
+			return "not a multiple of 64K";
 		if (offset < end)
 			return "not behind the part before it";
 		if (offset + size < offset || count == VINE_MAX_DEVICES)
