@@ -79,7 +79,9 @@ static int shm_open_file(const struct talk_config *config)
 	if (config->shm_size)
 		snprintf(path + strlen(path), sizeof(path) - strlen(path), "&size=%llu",
 			 (unsigned long long)config->shm_size);
-	snprintf(name, sizeof(name), "%s%s", path, config->shm_trunc ? "&trunc=1" : "");
+	strcpy(name, path);
+	if (config->shm_trunc)
+		strcat(name, "&trunc=1");
 	return open_name(name);
 }
 
