@@ -794,8 +794,8 @@ static void does_not_answer_tasks_lost(void)
  * The linker gives the library this in place of the real one: so a session is given up while a
  * thread makes its queue.
  */
-int __real_fcntl(int fd, int command, ...);
-int __wrap_fcntl(int fd, int command, int arg);
+int __real_fcntl(int fd, int command, long arg);
+int __wrap_fcntl(int fd, int command, long arg);
 
 static struct appliance *given_up;	/* by then; NULL: goes on */
 
@@ -806,7 +806,7 @@ static void *give_up(void *arg)
 	return arg;
 }
 
-int __wrap_fcntl(int fd, int command, int arg)
+int __wrap_fcntl(int fd, int command, long arg)
 {
 	static pthread_t t;
 
@@ -815,7 +815,7 @@ int __wrap_fcntl(int fd, int command, int arg)
 		EXPECT(EVENTUALLY(given_up->lost));
 		subject_sleeps(waiter);		/* or has ended */
 		given_up = NULL;
-		EXPECT(__real_fcntl(fd, F_GETFD) >= 0);
+		EXPECT(__real_fcntl(fd, F_GETFD, 0) >= 0);
 		pthread_detach(t);
 	}
 	return __real_fcntl(fd, command, arg);
