@@ -157,10 +157,14 @@ int vine_parts_alloc(struct vine_parts *parts, struct device *parent, u64 size)
 	err = vine_parts_split(parts, parent, size);
 	for (i = 0; !err && i < parts->count; i++) {
 		vdev = vine_dev_alloc(parent, parts->part[i].offset, parts->part[i].size);
-		if (IS_ERR(vdev))
+		if (IS_ERR(vdev)) {
 			err = PTR_ERR(vdev);
-		else
-			parts->part[i].vdev = vdev;
+			dev_err(parent, "no node for the part %llu@%llu: error %d; there can be %u nodes\n",
+				parts->part[i].size, parts->part[i].offset, err,
+				VINE_MAX_DEVICES);
+			break;
+		}
+		parts->part[i].vdev = vdev;
 	}
 	if (err)
 		vine_parts_free(parts);
@@ -194,7 +198,7 @@ int vine_parts_start(struct vine_parts *parts, const struct vine_bus *bus)
 	}
 	if (!err)
 		return 0;
-	if (parts->count > 1)
+	if (parts->count > 1 || vdev->offset)
 		dev_err(vdev->dev.parent, "that is its part %llu@%llu; no part is used. Do all who share the memory split it alike?\n",
 			vdev->size, vdev->offset);
 	vine_parts_stop(parts);
