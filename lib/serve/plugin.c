@@ -272,20 +272,27 @@ static int code_error(int err)
 	return err == ENOMEM || err == EMFILE || err == ENFILE ? -ENOMEM : -1;
 }
 
+/* dlopen() leaves no errno; where it maps the object, not even its text. */
+static int load_error(const char *text)
+{
+	return strstr(text, strerror(EMFILE)) || strstr(text, strerror(ENFILE)) ||
+	       strstr(text, strerror(ENOMEM)) || strstr(text, "failed to map segment") ||
+	       strstr(text, "cannot map zero-fill pages") ? -ENOMEM : -1;
+}
+
 int plugin_code_open_file(struct plugin_code *code, int fd, char *error)
 {
+	const char *text;
 	char path[32];
-	int err;
 
 	code->fd = fd;
 	path_of(fd, path);
-	errno = 0;
 	code->opened = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	err = errno;
 	if (!code->opened) {
-		fail(error, "%s", dlerror());
+		text = dlerror();
+		fail(error, "%s", text);
 		close(fd);
-		return code_error(err);
+		return load_error(text);
 	}
 	code->run = (vine_handler)dlsym(code->opened, VINE_UPLOAD_SYMBOL);
 	if (!code->run) {

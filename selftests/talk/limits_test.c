@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -341,6 +342,71 @@ static void test_ids(void)
 	vine_serve_free(s);
 }
 
+/* ---- copying ---- */
+
+/* In this process: @p's control queue to it, and its region, and a procedure of 1 MiB on the way. */
+static struct connection *connect_to(struct vine_serve *s, int listener, struct peer *p)
+{
+	struct talk_hello hello = { .head.op = TALK_HELLO, .version = TALK_VERSION };
+	struct talk_name name = { .head = { TALK_REGISTER, ANY, 1, 0, 9 }, .name = "b" };
+	struct talk_bytes bytes = { .head = { .op = TALK_BYTES, .tag = 9 }, .ref = { 0, COPY_ROUND } };
+	struct connection *c;
+	int queue;
+
+	*p = (struct peer){ .device = vine_open(NULL), .queue = -1 };
+	p->region = vine_region(p->device, COPY_ROUND, &p->bytes);
+	p->control = vine_connect(p->device, "limits", TALK_DEPTH, VINE_NONBLOCK, 0, NULL);
+	queue = vine_accept(listener, VINE_NONBLOCK, 0, NULL);
+	if (p->region < 0 || p->control < 0 || queue < 0)
+		return NULL;
+	connection_new(s, queue, 0);
+	c = container_of(s->connections.prev, struct connection, link);
+	if (!peer_send(p->control, &hello, sizeof(hello)))
+		return NULL;
+	c->source.ready(s, &c->source, EPOLLIN);
+	connection_flush(s, c);
+	if (!peer_attach(p, p->control, 0))
+		return NULL;
+	c->source.ready(s, &c->source, EPOLLIN);
+	connection_flush(s, c);
+	return peer_send(p->control, &name, sizeof(name)) &&
+	       peer_send(p->control, &bytes, sizeof(bytes)) ? c : NULL;
+}
+
+/* From within: what one round takes from queues that all have something. */
+static void test_copies(void)
+{
+	struct vine_serve *s;
+	struct connection *c[3];
+	struct peer p[3];
+	char error[256];
+	int i, device = vine_open(NULL), listener = vine_listen(device, "limits", 0, VINE_NONBLOCK);
+
+	s = vine_serve_new(NULL, error);
+	CHECK(listener >= 0 && s && !vine_serve_accelerator(s, "cpu0", CPU, 1, NULL, error));
+	limits_init(s);
+	s->epoll = epoll_create1(EPOLL_CLOEXEC);
+	for (i = 0; i < 3; i++)
+		CHECK((c[i] = connect_to(s, listener, &p[i])));
+	for (i = 0; i < 3; i++)
+		c[i]->source.ready(s, &c[i]->source, EPOLLIN);
+	CHECK(s->copied == COPY_ROUND);
+	/* the next round */
+	s->copied = 0;
+	for (i = 0; i < 3; i++)
+		c[i]->source.ready(s, &c[i]->source, EPOLLIN);
+	CHECK(s->copied == COPY_ROUND);
+	for (i = 0; i < 3; i++) {
+		connection_close(s, c[i], NULL);
+		connection_free(s, c[i]);
+		peer_close(&p[i]);
+	}
+	close(s->epoll);
+	vine_serve_free(s);
+	close(listener);
+	close(device);
+}
+
 /* ---- the log ---- */
 
 static void test_log_machine(void)
@@ -398,6 +464,7 @@ static const struct tap_test tests[] = {
 	{ "a session's regions are limited", test_session_regions },
 	{ "a machine's regions leave descriptors for others", test_regions },
 	{ "ids are a session's own, and end without wrapping", test_ids },
+	{ "bytes of procedures are copied a few at a time", test_copies },
 	{ "a machine's lines in the log hide no other machine's", test_log_machine },
 	{ "a session's lines in the log hide no other session's", test_log_session },
 };

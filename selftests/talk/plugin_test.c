@@ -2,6 +2,7 @@
 /*
  * plugin_test.c - the registry of procedures, plugins, and uploaded code
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
@@ -365,9 +366,15 @@ static void code_that_does_not_fit(void)
 	getrlimit(RLIMIT_NOFILE, &before);
 	limit = (struct rlimit){ lowest_descriptor(), before.rlim_max };
 	setrlimit(RLIMIT_NOFILE, &limit);
-	EXPECT(plugin_code_open(&code, bytes, size, error) == -1);
+	EXPECT(plugin_code_open(&code, bytes, size, error) == -ENOMEM);
 	setrlimit(RLIMIT_NOFILE, &before);
 	EXPECT(!strcmp(error, "memfd: Too many open files"));
+	/* one for its copy, and none for the loader */
+	limit.rlim_cur++;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	EXPECT(plugin_code_open(&code, bytes, size, error) == -ENOMEM);
+	setrlimit(RLIMIT_NOFILE, &before);
+	EXPECT(strstr(error, "Too many open files"));
 
 	handler = signal(SIGXFSZ, SIG_IGN);
 	getrlimit(RLIMIT_FSIZE, &before);

@@ -237,6 +237,28 @@ static void test_hangs(void)
 	fails_on("hang", 0, vine_reason_timeout, 0, &limited);
 }
 
+/* The second one begins when the first has its limit already. */
+static void test_both_hang(void)
+{
+	const struct talk_ref ref[2][2] = { { { 0, 64 }, { 4096, 64 } }, { { 0, 64 }, { 8192, 64 } } };
+	pid_t pid = appliance_start(&limited);
+	struct talk_done done;
+	struct peer p;
+	uint32_t hang;
+	int i;
+
+	CHECK(peer_open(&p, BYTES));
+	hang = peer_get(&p, ANY, "hang", NULL);
+	for (i = 0; i < 2; i++) {
+		CHECK(peer_issue(&p, i ? CPU1 : CPU0, hang, 0, 1, 1, ref[i]));
+		CHECK(EVENTUALLY(*(volatile uint8_t *)(p.base + ref[i][1].where) == 'r'));
+	}
+	for (i = 0; i < 2; i++)
+		CHECK(peer_done(&p, &done) && done.head.a == vine_reason_timeout);
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
 /* What the client has done to a redzone itself, and what it has not asked for. */
 static void test_own_damage(void)
 {
@@ -496,6 +518,30 @@ static void test_bad_region(void)
 	CHECK(peer_issue(&p, CPU0, noop, 0, 1, 1, ref));
 	CHECK(peer_done(&p, &done) && done.head.a == vine_reason_bad_data && !done.started);
 	CHECK(peer_works(&p, CPU0, peer_get(&p, ANY, "add", NULL)));
+	peer_close(&p);
+	CHECK(appliance_stop(pid) == 0);
+}
+
+/* That a region is known already does not mean that it is attached to this queue, too. */
+static void test_not_attached(void)
+{
+	const struct talk_ref ref[2] = { { TALK_WHERE(1, 0), 8 }, { TALK_WHERE(1, 64), 8 } };
+	struct talk_region region = { .head = { .op = TALK_REGION, .tag = 1 } };
+	pid_t pid = appliance_start(&plain);
+	struct talk_done done;
+	struct peer p;
+	uint32_t add;
+
+	CHECK(peer_open(&p, BYTES));
+	add = peer_get(&p, ANY, "add", NULL);
+	CHECK(peer_works(&p, CPU0, add) && !vine_attach(p.queue, p.region, &region.id));
+	/* the fake device imports what is open */
+	close(p.region);
+	p.region = -1;
+	CHECK(peer_send(p.queue, &region, sizeof(region)));
+	CHECK(peer_issue(&p, CPU0, peer_get(&p, ANY, "noop", NULL), 0, 1, 1, ref));
+	CHECK(peer_done(&p, &done) && done.head.a == vine_reason_bad_data);
+	CHECK(peer_works(&p, CPU0, add));
 	peer_close(&p);
 	CHECK(appliance_stop(pid) == 0);
 }
@@ -1263,7 +1309,8 @@ static void test_forker_dies(void)
 		/* the one in use, and the spare */
 		CHECK(!kill(forkers[i % 2], SIGKILL));
 		CHECK(EVENTUALLY(process_state(forkers[i % 2]) == 0));
-		CHECK(each_child(pid, kill_worker));
+		/* the list of children is not whole while some come and go */
+		CHECK(EVENTUALLY(each_child(pid, kill_worker)));
 		CHECK(EVENTUALLY(count_children(pid) == 2));
 		CHECK(all_work(&p, add));
 		CHECK(EVENTUALLY(count_fds(pid) == fds));
@@ -1326,6 +1373,7 @@ static const struct tap_test tests[] = {
 	{ "a handler that writes past its output is found out", test_overrun },
 	{ "a handler that misuses its socket is stopped", test_forged },
 	{ "a handler that hangs is stopped at its time limit", test_hangs },
+	{ "two that hang are stopped, each at its own", test_both_hang },
 	{ "a redzone that the client has damaged is not held against the handler",
 	  test_own_damage },
 	{ "a handler's own processes end with it", test_children },
@@ -1360,12 +1408,13 @@ static const struct tap_test tests[] = {
 	{ "when it stops others do not notice, and it is replaced", test_forker_stops },
 	/* the last ones need a fake device */
 	{ "memory that is away is an error, no signal", test_memory_away },
+	{ "a region that is not attached to a queue is not there, known or not", test_not_attached },
 	{ "uploaded code is found by its own machine's sessions alone", test_whose_code },
 	{ "a machine that was taken for dead offers its service anew", test_rejoins },
 	{ "without its device the appliance ends with the reason", test_device_gone },
 };
 
-#define FAKE_ONLY	4
+#define FAKE_ONLY	5
 
 int main(void)
 {
