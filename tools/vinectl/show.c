@@ -118,7 +118,7 @@ static int print_json(json_object *o)
 
 /* ---- info ---- */
 
-static const char *const kinds[] = { "doorbell", "plain", "loopback" };
+static const char *const kinds[] = { "doorbell", "plain", "loopback", "host" };
 static const char *const memories[] = { "unknown", "cached", "uncached" };
 
 static const char *word(const char *const *words, size_t count, uint32_t n)
@@ -155,6 +155,7 @@ int show_info(const struct options *o)
 {
 	static const char *const what[] = {
 		"ivshmem-doorbell", "ivshmem without interrupts: polled", "loopback",
+		"a process on the host",
 	};
 	char a[32], b[32], c[32];
 	struct vine_info i;

@@ -27,6 +27,7 @@ static const char help[] =
 	"  wipe      make a segment blank that vine refuses to use\n"
 	"\n"
 	"  --device PATH  the node (default: $VINE_DEVICE, or /dev/vine0)\n"
+	"                 or an endpoint: shm:NAME, shm:/path, server:/socket (libvine(7))\n"
 	"  --json         for programs: info, peers, services, queues, regions\n"
 	"  -y, --yes      do not ask: bury, wipe\n"
 	"  -h, --help     this text; 'vinectl COMMAND --help' says more of a command\n"
