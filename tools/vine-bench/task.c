@@ -31,6 +31,12 @@ static void remove_segment(void)
 	shm_unlink(name);
 }
 
+static void stopped(int signal)
+{
+	remove_segment();
+	_exit(128 + signal);
+}
+
 /* ---- the appliance ---- */
 
 static int echo(const struct vine_call *call)
@@ -150,6 +156,8 @@ int main(int argc, char **argv)
 	snprintf(name, sizeof(name), "/vine-bench-%d", (int)getpid());
 	atexit(remove_segment);
 	appliance = start_appliance(atoi(argv[2]));
+	signal(SIGINT, stopped);
+	signal(SIGTERM, stopped);
 	pin(atoi(argv[1]));
 	configure();
 	connect_to(appliance);
