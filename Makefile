@@ -22,6 +22,8 @@ help:
 #: make check-debug         the guest tests on a kernel with KASAN, lockdep, kmemleak...
 #: make models              the Spin models alone
 #: make unit                the native unit tests alone
+#: make fuzz MINUTES=n [JOBS=n]
+#:                          libFuzzer (clang) on the core, with a hostile segment
 #: make coverage            gcov and lcov of libvine, the core and the tools of the host
 #: make bench [BENCH=options]
 #:                          what it costs, beside others, into build/bench.json; see
@@ -102,6 +104,7 @@ tests: tools
 	+$(MAKE) -s -C selftests/unit O=$(B)/unit
 	+$(MAKE) -s -C selftests/server O=$(B)
 	+$(MAKE) -s -C selftests/talk O=$(B)/talk
+	+$(MAKE) -s -C selftests/host O=$(B)/host
 
 install: lib tools install-man
 	+$(MAKE) -s -C lib O=$(B)/lib install
@@ -195,7 +198,7 @@ demo-opencl: deps-demo
 		--appliance $(B)/vine-appliance --plugin $(B)/plugins/opencl.so \
 		--bin $(B)/demo/bin --out $(B)/demo $(if $(PICTURE),--picture "$$PICTURE")
 
-.PHONY: check test check-debug models unit mutants lint
+.PHONY: check test check-debug models unit mutants fuzz lint
 check test: deps-check
 	@selftests/check
 
@@ -205,6 +208,7 @@ check-debug: deps-check
 models: ; @tools/deps spin gcc && selftests/models/run -j $$(nproc)
 unit: ; @tools/deps gcc make && $(MAKE) -s -C selftests/unit O=$(B)/unit run
 mutants: deps-check ; @selftests/mutants/run
+fuzz: ; @tools/deps clang-14 libclang-rt-14-dev make python3 && selftests/fuzz/run --minutes $(or $(MINUTES),10) --jobs $(or $(JOBS),1)
 lint: deps-check ; @selftests/check build
 
 .PHONY: coverage
