@@ -230,13 +230,10 @@ static void test_two_clients(void)
 }
 
 static const char bad[] =
-	"__kernel void past(__global const int *a, __global const int *b, __global int *c, int k)\n"
-	"{ c[get_global_size(0)] = k; }\n"
-	"__kernel void crash(__global const int *a, __global const int *b, __global int *c, int k)\n"
-	"{ *(__global volatile int *)16 = k; }\n"
-	"__kernel void hang(__global const int *a, __global const int *b, __global volatile int *c,\n"
-	"		   int k)\n"
-	"{ while (k) c[0]++; }\n";
+	"#define ARGS __global const int *a, __global const int *b, __global volatile int *c, int k\n"
+	"__kernel void past(ARGS) { c[get_global_size(0)] = k; }\n"
+	"__kernel void crash(ARGS) { *(__global volatile int *)16 = k; }\n"
+	"__kernel void hang(ARGS) { while (k) c[0]++; }\n";
 
 static void bad_kernels(vine_accel *gpu)
 {

@@ -106,6 +106,8 @@ bool sources_start(const char *plugin, const struct vine_serve_options *options)
 
 	if (!shared)
 		make_folder();
+	if (appliance > 0)	/* of a test that has failed */
+		sources_stop();
 	shared->lines = 0;
 	if (pipe2(ready, O_CLOEXEC))
 		exit(2);
@@ -120,6 +122,7 @@ bool sources_start(const char *plugin, const struct vine_serve_options *options)
 		return true;
 	waitpid(appliance, NULL, 0);
 	close(ready[0]);
+	appliance = 0;
 	return false;
 }
 
@@ -130,6 +133,7 @@ bool sources_stop(void)
 	kill(appliance, SIGTERM);
 	waitpid(appliance, &status, 0);
 	close(ready[0]);
+	appliance = 0;
 	return status == 0;
 }
 
