@@ -257,7 +257,7 @@ static int greet(struct host_server *s, const char *path, int *memory)
 	 */
 	for (;;) {
 		err = receive(s->socket, s->vectors ? 50 : PATIENCE_MS, &value, &fd);
-		if (err == -ETIMEDOUT && s->vectors) {
+		if ((err == -ETIMEDOUT || err == -ECONNRESET) && s->vectors) {
 			err = 0;
 			break;
 		}

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -727,6 +728,201 @@ static void killed_alone(void)
 
 #endif
 
+/* ---- through a server ---- */
+
+static char socket_path[64];
+static int server_socket, server_memory;
+
+static int server_listens(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	snprintf(socket_path, sizeof(socket_path), "/tmp/vine-test-%d.sock", getpid());
+	strcpy(address.sun_path, socket_path);
+	unlink(socket_path);
+	server_socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	snprintf(name, sizeof(name), "server:%s", socket_path);
+	return bind(server_socket, (struct sockaddr *)&address, sizeof(address)) ||
+	       listen(server_socket, 4);
+}
+
+/* One value of the protocol, with a descriptor or -1. */
+static void tell(int to, int64_t value, int fd)
+{
+	union {
+		char room[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { { 0 } };
+	struct iovec iov = { &value, sizeof(value) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *c;
+
+	if (fd >= 0) {
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+		c = CMSG_FIRSTHDR(&msg);
+		*c = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+		memcpy(CMSG_DATA(c), &fd, sizeof(int));
+	}
+	EXPECT(sendmsg(to, &msg, MSG_NOSIGNAL) == sizeof(value));
+}
+
+#define VECTORS	2
+
+/* Two clients, which are told of each other; then it goes away. */
+static void *serve_two(void *arg)
+{
+	int client_of[2], fds[2][VECTORS], i, v, n;
+
+	(void)arg;
+	for (n = 0; n < 2; n++) {
+		client_of[n] = accept(server_socket, NULL, NULL);
+		for (v = 0; v < VECTORS; v++)
+			fds[n][v] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		tell(client_of[n], 0, -1);
+		tell(client_of[n], 40 + n, -1);
+		tell(client_of[n], -1, server_memory);
+		for (i = 0; i < n; i++) {
+			for (v = 0; v < VECTORS; v++) {
+				tell(client_of[n], 40 + i, fds[i][v]);
+				tell(client_of[i], 40 + n, fds[n][v]);
+			}
+		}
+		for (v = 0; v < VECTORS; v++)
+			tell(client_of[n], 40 + n, fds[n][v]);
+	}
+	tell(client_of[0], 41, -1);	/* it says that the other has left, too */
+	for (n = 0; n < 2; n++) {
+		for (v = 0; v < VECTORS; v++)
+			close(fds[n][v]);
+		close(client_of[n]);
+	}
+	return NULL;
+}
+
+static void through_server(void)
+{
+	struct vine_info info;
+	struct vine_msg m;
+	pthread_t t;
+
+	server_memory = memfd_create("vine", MFD_CLOEXEC);
+	CHECK(!server_listens() && !ftruncate(server_memory, 16 << 20));
+	pthread_create(&t, NULL, serve_two, NULL);
+	a = vine_open(name);
+	b = vine_open(name);
+	CHECK(a >= 0 && b >= 0);
+	info = info_of(b);
+	CHECK(info.ivposition == 41 && info.vectors == VECTORS && info.peers == 2);
+	listener = vine_listen(b, "test", 3, 0);
+	client = vine_connect(a, "test", 8, VINE_NONBLOCK, 0, NULL);
+	server = vine_accept(listener, 0, SECONDS(10), NULL);
+	CHECK(server >= 0 && comes(client, POLLOUT));
+	pthread_join(t, NULL);
+	/* without the server, too */
+	CHECK(send_number(client, 17) == 1);
+	CHECK(vine_pull(server, &m, 1, 1, SECONDS(10)) == 1 && number(&m) == 17);
+	CHECK(!vine_close(client) && !vine_close(server) && !vine_close(listener));
+	CHECK(!vine_close(a) && !vine_close(b));
+	close(server_memory);
+	close(server_socket);
+	unlink(socket_path);
+}
+
+#ifndef __SANITIZE_THREAD__
+
+/* A doorbell from a machine: by eventfd, and not by the bell. */
+static void machine_rings(void)
+{
+	int to, rung = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int deaf = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct vine_wire_peer *slot, *machine;
+	uint64_t one = 1, until = SECONDS(10);
+	unsigned char *base;
+	struct vine_info info;
+	pid_t pid;
+
+	server_memory = memfd_create("vine", MFD_CLOEXEC);
+	CHECK(!server_listens() && !ftruncate(server_memory, 16 << 20));
+	pid = fork();
+	if (!pid) {
+		to = accept(server_socket, NULL, NULL);
+		tell(to, 0, -1);
+		tell(to, 7, -1);
+		tell(to, -1, server_memory);
+		tell(to, 3, deaf);
+		tell(to, 7, rung);
+		pause();
+	}
+	a = vine_open(name);
+	CHECK(a >= 0);
+	info = info_of(a);
+	base = mmap(NULL, 16 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, server_memory, 0);
+	slot = (struct vine_wire_peer *)(base + VINE_OFF_PEERS) + info.peer;
+	/* a machine joins: as its driver would, by hand */
+	machine = (struct vine_wire_peer *)(base + VINE_OFF_PEERS) + 9;
+	__atomic_store_n(&machine->word, VINE_PEER(1, 3, 1, VINE_PEER_LIVE) | VINE_PEER_UNIQUE,
+			 __ATOMIC_SEQ_CST);
+	/* it is told of what we offer: through its eventfd */
+	listener = vine_listen(a, "test", 3, 0);
+	CHECK(listener >= 0 && events(deaf, 10000) & POLLIN);
+	/* and tells us that something waits, though nothing does: we look */
+	__atomic_fetch_or(&slot->leaf[VINE_LEAF_TABLES], 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_or(&slot->vector[0].summary[VINE_LEAF_TABLES / 64],
+			  1ULL << VINE_LEAF_TABLES % 64, __ATOMIC_SEQ_CST);
+	CHECK(write(rung, &one, sizeof(one)) == sizeof(one));
+	while (__atomic_load_n(&slot->leaf[VINE_LEAF_TABLES], __ATOMIC_SEQ_CST) &&
+	       vine_deadline_ms(1) < until)
+		poll(NULL, 0, 1);
+	CHECK(!__atomic_load_n(&slot->leaf[VINE_LEAF_TABLES], __ATOMIC_SEQ_CST));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	CHECK(!vine_close(listener) && !vine_close(a));
+	munmap(base, 16 << 20);
+	close(rung);
+	close(deaf);
+	close(server_memory);
+	close(server_socket);
+	unlink(socket_path);
+}
+
+#endif
+
+static int64_t nonsense;	/* the first word; 1 << 40: hang up at once */
+
+static void *serve_nonsense(void *arg)
+{
+	int to = accept(server_socket, NULL, NULL);
+
+	(void)arg;
+	if (nonsense != 1LL << 40)
+		tell(to, nonsense, -1);
+	if (!nonsense) {
+		tell(to, 5, -1);
+		tell(to, 6, -1);	/* the memory is expected here */
+	}
+	close(to);
+	return NULL;
+}
+
+static void server_speaks_nonsense(void)
+{
+	static const int64_t words[] = { -1, 77, 0, 1LL << 40 };
+	unsigned int i;
+	pthread_t t;
+
+	CHECK(!server_listens());
+	for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		nonsense = words[i];
+		pthread_create(&t, NULL, serve_nonsense, NULL);
+		CHECK(vine_open(name) == -EPROTO);
+		pthread_join(t, NULL);
+	}
+	close(server_socket);
+	CHECK(vine_open(name) == -ECONNREFUSED);
+	unlink(socket_path);
+}
+
 /* ---- truncation ---- */
 
 static void truncated_under_us(void)
@@ -825,6 +1021,8 @@ static const struct tap_test tests[] = {
 	{ "the tables can be asked", queried },
 	{ "a queue that is closed by another thread lives as long as a call", closed_by_another },
 	{ "endpoints that come and go leave nothing", churn },
+	{ "processes meet through a server, and stay when it goes", through_server },
+	{ "a server that speaks nonsense is an error", server_speaks_nonsense },
 	{ "a file that is truncated under us is an error, not a crash", truncated_under_us },
 	{ "nothing is truncated under a living process", truncation },
 #ifndef __SANITIZE_THREAD__	/* which has no threads after a fork */
@@ -832,6 +1030,7 @@ static const struct tap_test tests[] = {
 	{ "round trips between processes", processes },
 	{ "a process that was killed is found by its lock, and what it had comes back", killed },
 	{ "what a killed process left is cleaned by the next that comes", killed_alone },
+	{ "a machine is rung through the server, and rings", machine_rings },
 	{ "a bus error of somebody else's goes to who handled it before", foreign_bus_error },
 #endif
 };
