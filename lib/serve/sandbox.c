@@ -21,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -30,7 +29,30 @@
 #include "serve/work.h"
 
 #define CODE_FILES	(TALK_BUFFERS + 32)	/* a task brings as many as it has buffers, and one */
-#define CODE_MEMORY	(1UL << 30)		/* besides what it has from the appliance */
+#define CODE_MEMORY	(1UL << 30)		/* besides what is mapped before it is loaded */
+
+/* ---- memory ---- */
+
+static int limit(int resource, rlim_t most)
+{
+	struct rlimit l = { most, most };
+
+	return setrlimit(resource, &l);
+}
+
+/* All address space: RLIMIT_DATA would not see what replaces other mappings. */
+static int limit_memory(void)
+{
+	unsigned long pages;
+	FILE *f = fopen("/proc/self/statm", "re");
+	int n;
+
+	if (!f)
+		return -1;
+	n = fscanf(f, "%lu", &pages);
+	fclose(f);
+	return n == 1 ? limit(RLIMIT_AS, pages * sysconf(_SC_PAGESIZE) + CODE_MEMORY) : -1;
+}
 
 /* ---- system calls ---- */
 
@@ -46,7 +68,7 @@ static const uint16_t calls[] = {
 	SYS_recvmsg, SYS_sendto, SYS_read, SYS_write, SYS_writev, SYS_pread64, SYS_lseek,
 	SYS_close, SYS_fstat, SYS_newfstatat, SYS_ppoll,
 	/* memory; no mremap(), by which a region would grow into the next one of its file */
-	SYS_brk, SYS_munmap, SYS_mprotect, SYS_madvise,
+	SYS_brk, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise,
 	/* time */
 	SYS_clock_gettime, SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday,
 	SYS_restart_syscall, SYS_times, SYS_getrusage,
@@ -84,7 +106,7 @@ static unsigned int add(struct sock_filter *to, const struct sock_filter *what, 
 		  sizeof((const struct sock_filter[]){ __VA_ARGS__ })))
 
 /* The call's number is loaded whenever one is looked at; what is allowed or refused ends. */
-int sandbox_calls(void)
+int sandbox_close(void)
 {
 	struct sock_filter filter[MAX_FILTER];
 	struct sock_fprog program = { .filter = filter };
@@ -98,9 +120,6 @@ int sandbox_calls(void)
 	/* files: to be read */
 	ADD(IS(SYS_openat, 0, 4), LOAD(ARG(2)),
 	    HAS(O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND, 0, 1), REFUSE, ALLOW);
-	/* memory of its own is counted, shared memory would not be */
-	ADD(IS(SYS_mmap, 0, 5), LOAD(ARG(3)), HAS(MAP_ANONYMOUS, 0, 2), HAS(MAP_SHARED, 0, 1),
-	    REFUSE, ALLOW);
 	/* signals: to itself, as abort() does */
 	ADD(IS(SYS_kill, 2, 0), IS(SYS_tgkill, 1, 0), IS(SYS_tkill, 0, 4), LOAD(ARG(0)),
 	    IS(pid, 0, 1), ALLOW, REFUSE);
@@ -112,13 +131,13 @@ int sandbox_calls(void)
 	    LOAD(ARG_HIGH(2)), IS(0, 1, 0), REFUSE, ALLOW);
 	ADD(REFUSE);
 	program.len = n;
-	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+	return limit_memory() || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) ? -1 : 0;
 }
 
 #else
 
 /* Nobody has written the list for this architecture: uploaded code does not run. */
-int sandbox_calls(void)
+int sandbox_close(void)
 {
 	return -1;
 }
@@ -163,28 +182,7 @@ static int restrict_files(void)
 	return ret;
 }
 
-/* ---- limits and rights ---- */
-
-static int limit(int resource, rlim_t most)
-{
-	struct rlimit l = { most, most };
-
-	return setrlimit(resource, &l);
-}
-
-/* What counts for RLIMIT_DATA. */
-static int limit_memory(void)
-{
-	unsigned long pages;
-	FILE *f = fopen("/proc/self/statm", "re");
-	int n;
-
-	if (!f)
-		return -1;
-	n = fscanf(f, "%*u %*u %*u %*u %*u %lu", &pages);
-	fclose(f);
-	return n == 1 ? limit(RLIMIT_DATA, pages * sysconf(_SC_PAGESIZE) + CODE_MEMORY) : -1;
-}
+/* ---- rights ---- */
 
 /* Nobody's secrets are handed on: not the strings either, which would stay on the stack. */
 static int wipe_environment(void)
@@ -198,7 +196,7 @@ static int wipe_environment(void)
 
 int sandbox_rights(const struct work_self *self)
 {
-	if (work_silence() || wipe_environment() || limit_memory() || limit(RLIMIT_CORE, 0) ||
+	if (work_silence() || wipe_environment() || limit(RLIMIT_CORE, 0) ||
 	    limit(RLIMIT_NOFILE, CODE_FILES) || limit(RLIMIT_FSIZE, 0) ||
 	    limit(RLIMIT_MEMLOCK, 0) || limit(RLIMIT_MSGQUEUE, 0))
 		return -1;

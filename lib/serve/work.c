@@ -190,8 +190,11 @@ static bool compile(const struct work_run *run, const struct vine_call *call,
 /* There is one task for this process: the code stays loaded until its end. */
 static bool load(struct plugin_code *code, int fd, struct work_done *done)
 {
-	int err = plugin_code_open_file(code, fd, done->why);
+	int err;
 
+	if (sandbox_close())
+		_exit(WORK_UNFIT);
+	err = plugin_code_open_file(code, fd, done->why);
 	if (err)
 		done->reason = err == -ENOMEM ? vine_reason_no_memory : vine_reason_no_procedure;
 	return !err;
@@ -379,8 +382,6 @@ _Noreturn void work(const struct work_self *self)
 		_exit(WORK_UNFIT);
 	/* not before: a change of user takes it back */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != self->parent || atexit(leave))
-		_exit(WORK_UNFIT);
-	if (self->code && !self->source && sandbox_calls())
 		_exit(WORK_UNFIT);
 	serve(self);
 	_exit(0);

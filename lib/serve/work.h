@@ -103,11 +103,11 @@ int work_silence(void);
 int work_drop_capabilities(void);
 
 /*
- * Of a worker of uploaded code: takes away all but what it needs, and then system calls. No
- * right comes back after that, and no call. 0 or -1.
+ * Of a worker of uploaded code: takes away rights when it begins; and memory and system calls
+ * before it loads the code, when all is mapped that it will need. 0 or -1.
  */
 int sandbox_rights(const struct work_self *self);
-int sandbox_calls(void);
+int sandbox_close(void);
 
 /* Of a worker of source: takes away what it does not need. 0 or -1. */
 int confine_source(const struct work_self *self);

@@ -114,10 +114,8 @@ static void try_all(char did[120], pid_t victim, int no_landlock)
 		{ "unshare", unshare(CLONE_NEWUSER) == 0 },
 		{ "memfd", memfd_create("x", 0) >= 0 },
 		{ "shm", shmget(IPC_PRIVATE, 4096, 0600) >= 0 },
-		{ "shared", mmap(NULL, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0) !=
+		{ "memory", mmap(NULL, 3UL << 29, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0) !=
 			    MAP_FAILED },
-		{ "memory", mmap(NULL, 3UL << 29, PROT_READ | PROT_WRITE,
-				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED },
 		{ "mremap", mremap(page, 4096, 8192, MREMAP_MAYMOVE) != MAP_FAILED },
 		{ "owner", fcntl(0, F_SETOWN, getpid()) == 0 },
 		{ "limits", setrlimit(RLIMIT_CORE, &more) == 0 },
