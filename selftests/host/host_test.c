@@ -23,6 +23,7 @@
 #include <time.h>
 
 #include <linux/vine_wire.h>
+#include <host/host.h>
 #include <vine.h>
 
 #include "tap.h"
@@ -728,6 +729,93 @@ static void killed_alone(void)
 
 #endif
 
+/* ---- a peer that lies, and being taken for dead ---- */
+
+/* The segment as another process has it. */
+static unsigned char *segment_of(int device, struct vine_info *info)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	unsigned char *base;
+
+	*info = info_of(device);
+	base = mmap(NULL, 16 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	return base;
+}
+
+static void impossible(void)
+{
+	struct vine_msg m = message(1);
+	struct vine_info info;
+	unsigned char *base;
+
+	connected(8);
+	base = segment_of(a, &info);
+	CHECK(base != MAP_FAILED);
+	CHECK(vine_pull(server, &m, 1, 0, 0) == -EAGAIN);
+	/* the first chunk holds the rings */
+	memset(base + info.segment_size - info.chunks * info.chunk_size + 256, 0xff, 4096);
+	CHECK(vine_pull(server, &m, 1, 0, 0) == -EIO);
+	CHECK(events(server, 0) & POLLERR);
+	CHECK(vine_push(server, &m, 1) == -EIO);
+	munmap(base, 16 << 20);
+	curtain();
+}
+
+static void taken_for_dead(void)
+{
+	struct vine_wire_peer *slot;
+	struct vine_msg m = message(1);
+	struct vine_info info, now;
+	unsigned char *base;
+	uint64_t until = SECONDS(10);
+	char *memory;
+	int region;
+
+	connected(8);
+	base = segment_of(a, &info);
+	region = vine_region(a, 65536, NULL);
+	CHECK(base != MAP_FAILED && !vine_map(region, 65536, (void **)&memory));
+	memory[0] = 'x';
+	slot = (struct vine_wire_peer *)(base + VINE_OFF_PEERS) + info.peer;
+	__atomic_store_n(&slot->word, (slot->word & ~0xffULL) | VINE_PEER_SUSPECT,
+			 __ATOMIC_SEQ_CST);
+	CHECK(comes(client, POLLERR));
+	CHECK(vine_push(client, &m, 1) == -ENOTCONN);
+	CHECK(comes(server, POLLHUP));
+	CHECK(!memory[0]);	/* memory of its own: what it was is others' */
+	do
+		now = info_of(a);
+	while (now.incarnation == info.incarnation && vine_deadline_ms(1) < until);
+	CHECK(now.incarnation == info.incarnation + 1 && !now.own_regions);
+	CHECK(!vine_unmap(memory, 65536) && !vine_close(region) && !vine_close(client));
+	/* and goes on */
+	client = vine_connect(a, "test", 8, VINE_NONBLOCK, 0, NULL);
+	CHECK(client >= 0 && !vine_close(server));
+	server = vine_accept(listener, 0, SECONDS(10), NULL);
+	CHECK(server >= 0);
+	munmap(base, 16 << 20);
+	curtain();
+}
+
+/* As VineTalk does when a device was lost: others have the number. */
+static void renumbered(void)
+{
+	int c, number;
+
+	connected(8);
+	c = vine_open(name);
+	number = client;
+	CHECK(c >= 0 && !host_move(c, number));
+	CHECK(info_of(number).peers == 3);
+	CHECK(comes(server, POLLHUP));
+	CHECK(vine_close(c) == -EBADF);
+	CHECK(!vine_close(number));
+	CHECK(info_of(a).peers == 2);
+	CHECK(!vine_close(server) && !vine_close(listener) && !vine_close(a) && !vine_close(b));
+	nothing_left();
+}
+
 /* ---- through a server ---- */
 
 static char socket_path[64];
@@ -1021,6 +1109,9 @@ static const struct tap_test tests[] = {
 	{ "the tables can be asked", queried },
 	{ "a queue that is closed by another thread lives as long as a call", closed_by_another },
 	{ "endpoints that come and go leave nothing", churn },
+	{ "a queue whose other side does the impossible is broken, and says so", impossible },
+	{ "who was taken for dead loses what it had, and joins anew", taken_for_dead },
+	{ "an endpoint takes another descriptor's number", renumbered },
 	{ "processes meet through a server, and stay when it goes", through_server },
 	{ "a server that speaks nonsense is an error", server_speaks_nonsense },
 	{ "a file that is truncated under us is an error, not a crash", truncated_under_us },
