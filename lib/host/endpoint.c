@@ -243,12 +243,12 @@ static void quiesce(struct host_endpoint *ep)
 		}
 	}
 	pthread_mutex_unlock(&ep->ready);
+	host_regions_lost(ep);
 	wake_all(ep);
 	pthread_mutex_lock(&ep->ready);
 	memset(ep->queues, 0, sizeof(ep->queues));
 	memset(ep->listeners, 0, sizeof(ep->listeners));
 	pthread_mutex_unlock(&ep->ready);
-	host_regions_lost(ep);
 }
 
 /* Others count us out: we were stopped for too long, or the segment was cleared. */

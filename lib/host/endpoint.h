@@ -89,6 +89,8 @@ void host_segment_put(struct host_segment *s);
 /* A range that the SIGBUS handler is to watch: 0 or -ENOMEM. */
 int host_guard(void *address, uint64_t bytes, struct host_segment *s);
 void host_unguard(void *address);
+/* Puts zeroed memory of our own where a file was mapped. False: it could not. */
+bool host_replace(void *address, uint64_t bytes);
 
 void host_segments_lock(void);
 void host_segments_unlock(void);

@@ -145,8 +145,7 @@ void host_regions_lost(struct host_endpoint *ep)
 	pthread_mutex_lock(&map_lock);
 	for (m = maps; m; m = m->next)
 		if (m->region->ep == ep)
-			mmap(m->address, m->bytes, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+			host_replace(m->address, m->bytes);
 	pthread_mutex_unlock(&map_lock);
 	ep->regions = NULL;
 }

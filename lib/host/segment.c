@@ -227,6 +227,13 @@ fail:
 	return err;
 }
 
+/* Zeroed memory of the process's own. Not by mmap(), which TSan takes for a write to it. */
+bool host_replace(void *address, uint64_t bytes)
+{
+	return syscall(SYS_mmap, address, bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != -1;
+}
+
 /* ---- SIGBUS ---- */
 
 /*
@@ -256,9 +263,7 @@ static void bus_error(int number, siginfo_t *info, void *context)
 		if (at < atomic_load(&ranges[i].first) || at >= atomic_load(&ranges[i].end))
 			continue;
 		s = atomic_load(&ranges[i].segment);
-		/* not through mmap(), which a sanitizer takes for an access */
-		if (syscall(SYS_mmap, at & ~(page - 1), page, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == -1)
+		if (!host_replace((void *)(at & ~(page - 1)), page))
 			break;
 		atomic_store(&s->dead, true);
 		errno = saved;
