@@ -141,7 +141,7 @@ GUEST_DEPS := qemu-system-x86 busybox-static cpio kmod xz-utils zstd
 DEMO_DEPS := libpng-dev
 OPENCL_DEPS := ocl-icd-opencl-dev pocl-opencl-icd
 BENCH_DEPS := libboost-dev python3
-CHECK_DEPS := $(DEMO_DEPS) libboost-dev spin lcov sparse perl patch python3 dkms mandoc bsdutils pkgconf
+CHECK_DEPS := $(DEMO_DEPS) $(BENCH_DEPS) spin lcov sparse perl patch dkms mandoc bsdutils pkgconf
 
 .PHONY: deps-demo deps-check deps-bench
 deps-demo:

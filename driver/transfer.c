@@ -271,11 +271,11 @@ static int vine_pull_min(struct vine_queue_file *qf, const struct vine_transfer 
 		if (err != -EAGAIN)
 			return err;
 		if (*pulled >= t->pull_min || !wait || signal_pending(current)) {
+			err = signal_pending(current) ? -ERESTARTSYS : -EAGAIN;
 			/*
 			 * Leave it armed, for an edge-triggered poll. Who does not poll
 			 * needs no doorbell: the next poll arms before it looks.
 			 */
-			err = signal_pending(current) ? -ERESTARTSYS : -EAGAIN;
 			if (!waitqueue_active(&qf->wait) || (ready && *pulled == before))
 				return err;
 			ready = vine_pull_ready(qf);

@@ -285,7 +285,7 @@ static void measure_doorbells(struct link *l, unsigned int n)
 	}
 	/* there and back, and both fall idle in between */
 	edge = doorbells(l, run_block, n) / 2;
-	saturated = doorbells(l, run_tasks, 10 * (uint64_t)n);
+	saturated = doorbells(l, run_tasks, 4 * (uint64_t)n);
 	bells_stop();
 	if (edge < 0 || saturated < 0) {
 		puts("skip bells the other kernel has no probes (CONFIG_KPROBE_EVENTS)");
