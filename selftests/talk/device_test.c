@@ -1631,6 +1631,46 @@ static void no_appliance(void)
 	vine_talk_exit();
 }
 
+/* The procedure is known here before there is an appliance, which has no room for it. */
+static void told_later(void)
+{
+	vine_task_stats_s stats;
+	vine_task *task;
+
+	vine_talk_backend("device");
+	vine_talk_init();
+	shared_proc = vine_proc_register(ANY, "large", "l", 1);
+	EXPECT(shared_proc);
+	if (begin()) {
+		task = vine_task_issue(accels[0], shared_proc, NULL, 0, NULL, 0, NULL);
+		EXPECT(vine_task_wait(task) == task_failed);
+		vine_task_stat(task, &stats);
+		EXPECT(stats.reason == vine_reason_no_memory);
+		vine_task_free(task);
+		vine_proc_put(shared_proc);
+		vine_talk_exit();
+	}
+	end();
+}
+
+/* A service, and nobody behind it. */
+static void does_not_accept(void)
+{
+	int device = vine_open(NULL), listener = vine_listen(device, "nobody", TALK_SERVICE, 0);
+	unsigned int quiet = mute();
+
+	CHECK(listener >= 0);
+	vine_talk_backend("device");
+	vine_talk_init();
+	device_patience_ms = 200;
+	EXPECT(vine_accel_list(ANY, NULL) == 0);
+	device_patience_ms = 10000;
+	vine_talk_exit();
+	unmute(quiet);
+	vine_close(listener);
+	vine_close(device);
+}
+
 static const struct tap_test tests[] = {
 	{ "accelerators: where they are, what they do, the same handle each time", accelerators },
 	{ "an appliance's name has no control characters", strange_name },
@@ -1672,6 +1712,8 @@ static const struct tap_test tests[] = {
 	{ "the device was unplugged, and another one is there", unplugged },
 	{ "no device", no_device },
 	{ "no appliance", no_appliance },
+	{ "an appliance that comes later, and has no room for a procedure", told_later },
+	{ "a service that nobody accepts for", does_not_accept },
 };
 
 int main(void)

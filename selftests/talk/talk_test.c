@@ -190,6 +190,12 @@ static void bad_configuration(void)
 	EXPECT(vine_accel_list(ANY, NULL) == 4);
 	vine_talk_exit();
 	EXPECT(vine_talk_backend(NULL));
+	/* each line is right, but what they mean together is not */
+	subject_config("device", "shm_file /nowhere\n");
+	vine_talk_init();
+	EXPECT(strstr(subject_said(), "vine: config:3: shm_file is /nowhere, which is no device: "));
+	every_call_fails();
+	vine_talk_exit();
 	/* an implicit init fails for the same reasons */
 	subject_config("null", "colour blue\n");
 	EXPECT(!vine_data_alloc(1, Both));
