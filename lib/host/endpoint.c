@@ -300,7 +300,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static void *endpoint_thread(void *arg)
 {
 	struct host_endpoint *ep = arg;
-	uint64_t next = host_now() + HOST_TICK_MS * 1000000ULL, until, ns;
+	uint64_t next = 0, until, ns;	/* it may have to poll from the first */
 	u32 seen;
 
 	pthread_setname_np(pthread_self(), "vine");

@@ -78,15 +78,17 @@ int host_map(struct host_object *o, uint64_t bytes, void **address)
 {
 	struct host_region *r = (struct host_region *)o;
 	struct host_segment *s = o->ep->segment;
-	struct map *m = NULL;
+	struct map *m;
 	int err;
 
 	err = o->kind == HOST_REGION ? 0 : -ENODEV;
 	if (!err && (!bytes || bytes > r->bytes))
 		err = -EINVAL;
-	if (!err && !(m = malloc(sizeof(*m))))
-		err = -ENOMEM;
 	if (err)
+		goto fail;
+	m = malloc(sizeof(*m));
+	err = -ENOMEM;
+	if (!m)
 		goto fail;
 	/* whole pages, of which the last may be used in part */
 	*m = (struct map){ .bytes = (bytes + 4095) & ~4095ULL, .region = o };
