@@ -81,6 +81,7 @@ double sample(uint64_t sample_ns, uint64_t (*run)(void *arg, uint64_t count), vo
 {
 	uint64_t count = 1, ns, factor;
 
+	run(arg, count);	/* the first one is unlike the others */
 	for (;;) {
 		ns = run(arg, count);
 		/* a short batch says nothing: somebody else may have had the processor */
