@@ -76,7 +76,10 @@ size_t LLVMFuzzerCustomMutator(u8 *data, size_t size, size_t max, unsigned int s
 		at = n ? rnd(&s) % n : 0;
 		switch (rnd(&s) % 10) {
 		case 0:		/* the head */
-			LLVMFuzzerMutate(data, HEAD, HEAD);
+			if (rnd(&s) % 2)
+				data[offsetof(struct head, prologue)] = (u8)(rnd(&s) % 32);
+			else
+				LLVMFuzzerMutate(data, HEAD, HEAD);
 			break;
 		case 1: case 2:	/* one more */
 			if (n == room)
