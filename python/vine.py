@@ -31,7 +31,6 @@ import ctypes
 import ctypes.util
 import enum
 import errno
-import mmap
 import os
 import signal
 import time
@@ -253,6 +252,9 @@ def _load() -> ctypes.CDLL:
         ("vine_import", c_int, c_int, c_uint64, POINTER(c_uint64)),
         ("vine_push", c_int, c_int, POINTER(_Message), c_uint),
         ("vine_pull", c_int, c_int, POINTER(_Message), c_uint, c_uint, c_uint64),
+        ("vine_map", c_int, c_int, c_uint64, POINTER(p)),
+        ("vine_unmap", c_int, p, c_uint64),
+        ("vine_close", c_int, c_int),
     )
     for name, result, *arguments in signatures:
         function = getattr(lib, name)
@@ -596,7 +598,7 @@ class _Descriptor(_Closing):
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._end = weakref.finalize(self, os.close, fd)
+        self._end = weakref.finalize(self, _lib.vine_close, fd)
 
     def fileno(self) -> int:
         self._check_open()
@@ -604,7 +606,7 @@ class _Descriptor(_Closing):
 
 
 class Device(_Descriptor):
-    """/dev/vineN; None: $VINE_DEVICE, or /dev/vine0."""
+    """/dev/vineN, or an endpoint as shm:NAME; None: $VINE_DEVICE, or /dev/vine0."""
 
     def __init__(self, path: str | None = None) -> None:
         super().__init__(_call(_lib.vine_open, None if path is None else _text(path)))
@@ -697,6 +699,12 @@ class Region(_Descriptor):
         super().__init__(fd)
         self.size = size
 
-    def map(self) -> mmap.mmap:
-        """All of it, to read and to write; it may be used after close()."""
-        return mmap.mmap(self.fileno(), self.size)
+    def map(self) -> memoryview:
+        """All of it, to read and to write; it may be used after close(). The mapping ends
+        with the last view of it."""
+        address = c_void_p()
+        _call(_lib.vine_map, self.fileno(), self.size, byref(address))
+        array = (c_char * self.size).from_address(address.value)
+        weakref.finalize(array, _of_process, os.getpid(), _lib.vine_unmap, address.value,
+                         self.size)
+        return memoryview(array).cast("B")      # type: ignore
