@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,13 +61,14 @@ static int has_network(void)
 	return !!up;
 }
 
-static int can_fork(void)
+static int can_fork(int *can_signal)
 {
 	pid_t pid = fork();
 
 	if (pid == 0)
 		_exit(0);
-	return pid > 0 && waitpid(pid, NULL, 0) == pid;
+	*can_signal = kill(pid, 0) == 0 || fcntl(0, F_SETOWN, pid) == 0;
+	return pid > 0 && waitpid(pid, NULL, 0) == pid && raise(SIGCHLD) == 0;
 }
 
 static int see(const struct vine_call *call)
@@ -75,10 +77,13 @@ static int see(const struct vine_call *call)
 		.uid = getuid(), .pid = getpid(), .compiled = compiled,
 		.files = count_files("/tmp"), .can_write_tmp = can_write("/tmp"),
 		.can_write = can_write("/var/tmp") || can_write("/dev/shm") || can_write("/root"),
-		.has_network = has_network(), .can_fork = can_fork(),
+		.has_network = has_network(),
 	};
 	const char *home = getenv("HOME");
+	int can_signal = 0;
 
+	facts.can_fork = can_fork(&can_signal);
+	facts.can_signal = can_signal;
 	facts.home_is_tmp = home && !strcmp(home, "/tmp");
 	if (call->out_count != 1 || call->out[0].size < sizeof(facts))
 		return EINVAL;

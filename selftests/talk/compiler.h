@@ -16,6 +16,7 @@ struct compiler_facts {
 	uint32_t can_write;	/* elsewhere */
 	uint32_t has_network;	/* an interface that is up */
 	uint32_t can_fork;
+	uint32_t can_signal;	/* another process of its user */
 	uint32_t home_is_tmp;
 };
 

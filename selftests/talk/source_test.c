@@ -68,7 +68,7 @@ static void shut_in(vine_accel *gpu)
 	CHECK(sees(gpu, &facts));
 	CHECK(facts.uid && (geteuid() == 0) == (facts.uid != geteuid()));
 	CHECK(facts.files == 0 && facts.can_write_tmp && facts.home_is_tmp);
-	CHECK(!facts.can_write && !facts.has_network && facts.can_fork);
+	CHECK(!facts.can_write && !facts.has_network && facts.can_fork && !facts.can_signal);
 	/* the same process, and what it has left there */
 	CHECK(sees(gpu, &again) && again.pid == facts.pid && again.files == 1);
 }
@@ -173,7 +173,7 @@ static void test_broken(void)
 
 static const struct tap_test tests[] = {
 	{ "source is compiled once, until it is forgotten", test_runs },
-	{ "it can write to a /tmp of its own, and has no network", test_shut_in },
+	{ "it can write to a /tmp of its own, and has no network, nor signals for others", test_shut_in },
 	{ "two clients at once see nothing of each other", test_two_clients },
 	{ "what does not compile fails, and the log says why, in a printable line", test_wrong },
 	{ "source does not run when only code is allowed", test_not_allowed },
