@@ -1074,7 +1074,7 @@ static void test_large_code(void)
 	struct talk_done done;
 	struct peer p;
 	size_t size;
-	char *bytes = read_object("variants/upload_large.so", &size);
+	char *bytes = read_object("faults/large.so", &size);
 
 	CHECK(bytes && peer_open(&p, size));
 	CHECK(peer_run(&p, CPU0, peer_register(&p, ANY, "mine", bytes, size, NULL), 0, &done));

@@ -12,13 +12,7 @@ static int noop(const struct vine_call *call)
 	return 0;
 }
 
-#if defined(IS_upload_large)
-
-/* More than uploaded code may have; the loader finds no room for it. */
-__attribute__((visibility("default")))
-char vine_procedure[3UL << 29];
-
-#elif defined(IS_upload_a) || defined(IS_upload_b) || defined(IS_upload_stays)
+#if defined(IS_upload_a) || defined(IS_upload_b) || defined(IS_upload_stays)
 
 #ifdef IS_upload_b
 #define BYTE 'b'
