@@ -155,6 +155,9 @@ static void names(void)
 	CHECK(vine_open("shm:") == -EINVAL);
 	CHECK(vine_open("shm:a/b") == -EINVAL);
 	CHECK(vine_open("shm:x?bytes=3") == -EINVAL);
+	CHECK(vine_open("shm:x?size") == -EINVAL && vine_open("shm:x?size=K") == -EINVAL);
+	CHECK(vine_open("shm:x?trunc=2") == -EINVAL);
+	CHECK(vine_open("server:/x?size=1M") == -EINVAL);
 	CHECK(vine_open("shm:x?size=3Q") == -EINVAL);
 	CHECK(vine_open("shm:x?off=4097&size=16M") == -EINVAL);
 	CHECK(vine_open("server:/nonexistent/socket") == -ENOENT);
@@ -1090,6 +1093,47 @@ static void truncation(void)
 	shm_unlink(shm);
 }
 
+/* A flag that is not known, on each kind of descriptor. */
+static void unknown_flags(void)
+{
+	struct vine_transfer t = { .flags = 1u << 31 };
+
+	connected(8);
+	CHECK(vine_listen(b, "other", 3, 1u << 31) == -EOPNOTSUPP);
+	CHECK(vine_accept(listener, 1u << 31, 0, NULL) == -EOPNOTSUPP);
+	CHECK(vine_connect(a, "test", 8, 1u << 31, 0, NULL) == -EOPNOTSUPP);
+	CHECK(vine_transfer(client, &t) == -EOPNOTSUPP);
+	t.flags = 0;
+	CHECK(!vine_transfer(client, &t));	/* nothing to do */
+	curtain();
+}
+
+/* What the tables say of regions, from both sides. */
+static void queried_regions(void)
+{
+	struct vine_query_region r[8];
+	uint64_t bytes, id;
+	int region, import, i, n, found = 0;
+
+	connected(8);
+	region = vine_region(a, 1, &bytes);
+	CHECK(region >= 0 && !vine_attach(client, region, &id));
+	import = vine_import(server, id, NULL);
+	CHECK(import >= 0);
+	n = vine_query(b, VINE_QUERY_REGIONS, r, 8);
+	CHECK(n == 2);		/* the rings are one, too */
+	for (i = 0; i < n; i++) {
+		if (r[i].id != id)
+			continue;
+		found++;
+		CHECK(r[i].bytes == bytes && r[i].peer == info_of(a).peer && r[i].users == 1);
+		CHECK(r[i].holders & 1ULL << info_of(b).peer && !(r[i].flags & VINE_QUERY_RINGS));
+	}
+	CHECK(found == 1);
+	CHECK(!vine_close(import) && !vine_close(region));
+	curtain();
+}
+
 static const struct tap_test tests[] = {
 	{ "a name that is wrong, and a file that cannot be used, have errors of their own", names },
 	{ "two parts of a file are two segments", parts },
@@ -1106,7 +1150,9 @@ static const struct tap_test tests[] = {
 	{ "round trips between threads", round_trips },
 	{ "a stream by poll arrives whole and in order", stream },
 	{ "a region is one memory for both, until the last has let go", regions },
+	{ "a flag that is not known is refused", unknown_flags },
 	{ "the tables can be asked", queried },
+	{ "the tables tell of regions", queried_regions },
 	{ "a queue that is closed by another thread lives as long as a call", closed_by_another },
 	{ "endpoints that come and go leave nothing", churn },
 	{ "a queue whose other side does the impossible is broken, and says so", impossible },
