@@ -4,9 +4,24 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "serve/serve.h"
+
+/*
+ * A region of an endpoint in user space begins at its descriptor's position: asked for here,
+ * once, since those who get the descriptor may move that.
+ */
+static uint64_t beginning(int fd)
+{
+	struct stat st;
+	off_t at = 0;
+
+	if (!fstat(fd, &st) && S_ISREG(st.st_mode))
+		at = lseek(fd, 0, SEEK_CUR);
+	return at < 0 ? 0 : at;
+}
 
 int memory_init(struct vine_serve *s, struct memory *m, int fd, uint64_t bytes,
 		bool read_only)
@@ -16,6 +31,8 @@ int memory_init(struct vine_serve *s, struct memory *m, int fd, uint64_t bytes,
 	*m = (struct memory){ .fd = fd, .bytes = bytes, .read_only = read_only };
 	if (fd < 0)
 		return 0;
+	if (!read_only)
+		m->beginning = beginning(fd);
 	m->slot = malloc(s->worker_count * sizeof(*m->slot));
 	if (!m->slot) {
 		vine_close(fd);

@@ -97,6 +97,7 @@ bool limit_log(struct vine_serve *s, unsigned int machine, struct pace *session)
  */
 struct memory {
 	int fd;			/* -1: there is none */
+	uint64_t beginning;	/* in the file that @fd is */
 	uint64_t bytes;
 	uint64_t client;	/* session.number; 0: everybody's */
 	bool read_only;

@@ -18,7 +18,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -66,18 +65,6 @@ static void unmap(struct slot *slot)
 	*slot = (struct slot){ 0 };
 }
 
-/* Where a region begins: of an endpoint in user space, at its descriptor's position. */
-static off_t beginning(const struct work_map *m, int fd)
-{
-	struct stat s;
-	off_t at;
-
-	if (m->read_only || fstat(fd, &s) || !S_ISREG(s.st_mode))
-		return 0;
-	at = lseek(fd, 0, SEEK_CUR);
-	return at < 0 ? 0 : at;
-}
-
 static int map(const struct work_map *m, int fd)
 {
 	struct slot *slot = &slots[m->slot];
@@ -92,7 +79,7 @@ static int map(const struct work_map *m, int fd)
 	if (mmap(room + page, bytes, m->read_only ? PROT_READ : PROT_READ | PROT_WRITE,
 		 /* kernels before 6.7 share what is sealed with nobody, to be read neither */
 		 (m->read_only ? MAP_PRIVATE : MAP_SHARED) | MAP_FIXED, fd,
-		 beginning(m, fd)) == MAP_FAILED) {
+		 m->beginning) == MAP_FAILED) {
 		munmap(room, bytes + 2 * page);
 		return -1;
 	}

@@ -33,6 +33,7 @@ enum work_op {
 struct work_map {
 	uint32_t slot;
 	uint32_t read_only;
+	uint64_t beginning;	/* of it, in the file that the descriptor is */
 	uint64_t bytes;
 	uint64_t client;	/* whose; 0: everybody's */
 };

@@ -332,8 +332,8 @@ static unsigned int slot_of(struct worker *w, struct memory *m, struct work_run 
 		w->slot[*slot] = (struct worker_slot){ .memory = m };
 		fds[run->maps] = m->fd;
 		run->map[run->maps++] = (struct work_map){
-			.slot = *slot, .read_only = m->read_only, .bytes = m->bytes,
-			.client = m->client,
+			.slot = *slot, .read_only = m->read_only, .beginning = m->beginning,
+			.bytes = m->bytes, .client = m->client,
 		};
 	}
 	w->slot[*slot].used = w->serial;
