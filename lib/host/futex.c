@@ -34,7 +34,11 @@ int host_sleep(atomic_uint *word, unsigned int seen, uint64_t deadline)
 	return futex_wait(word, FUTEX_PRIVATE_FLAG, seen, deadline);
 }
 
-/* One of struct futex_waitv, which headers of 2021 lack. */
+/* Headers of 2021 lack it, and struct futex_waitv. */
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv	449
+#endif
+
 struct word {
 	uint64_t seen, address;
 	uint32_t flags, reserved;
@@ -50,7 +54,7 @@ int host_sleep_or_bell(atomic_uint *word, unsigned int seen, const __le64 *bell,
 		{ seen, (uintptr_t)word, WORD_32_BITS | FUTEX_PRIVATE_FLAG, 0 },
 		{ bell_seen, (uintptr_t)bell, WORD_32_BITS, 0 },
 	};
-	long n = syscall(449, words, 2, 0, deadline == VINE_FOREVER ? NULL : &t, CLOCK_MONOTONIC);
+	long n = syscall(SYS_futex_waitv, words, 2, 0, deadline == VINE_FOREVER ? NULL : &t, CLOCK_MONOTONIC);
 
 	if (n >= 0 || errno == EAGAIN)
 		return 0;
