@@ -49,10 +49,12 @@ extern "C" {
  * from vine_info() says that it is not. Does not block.
  *
  * Of an endpoint: -EINVAL the name; -ENOENT there is no such file or socket; -EACCES, and
- * others of open(2); -ENOSPC it has less than 8 MiB; -EUCLEAN it holds somebody else's data;
- * -EPROTONOSUPPORT another version's; -EFBIG it was made larger than what is there, or is
- * damaged; -EUSERS all 64 peer slots are taken; -EBUSY not truncated, somebody lives there,
- * or it is being truncated; -ECONNREFUSED no server listens; -ETIMEDOUT the server is silent;
+ * others of open(2); -ENOSPC it has less than 8 MiB, or its file system is full; -EUCLEAN it
+ * holds somebody else's data; -EPROTONOSUPPORT another version's; -EFBIG it was made larger
+ * than what is there, or is damaged; -EUSERS all 64 peer slots are taken; -EBUSY somebody
+ * lives in what is to be truncated, or in another segment that this one would overlap, or it
+ * is being truncated; -ENOLCK, and others of fcntl(2), its bytes cannot be locked;
+ * -ECONNREFUSED no server listens; -ETIMEDOUT the server is silent;
  * -EPROTO it refuses, or speaks another protocol. May take seconds with "trunc=1" or a
  * server, else a few milliseconds. Documentation/host.md says how endpoints work.
  */
@@ -166,8 +168,9 @@ int vine_connect_id(int device, uint64_t id, unsigned int depth, unsigned int fl
  *           error
  *
  * Returns a region. It lives as long as its descriptor and its mappings. -EINVAL no
- * bytes; -ENOSPC no run of free chunks is that long, or no free entry. Does not wait
- * for anybody, but zeroes the memory, and that takes its time.
+ * bytes; -ENOSPC no run of free chunks is that long, or no free entry; of an endpoint
+ * also when its file system is full. Does not wait for anybody, but zeroes the memory, and
+ * that takes its time.
  */
 int vine_region(int device, uint64_t bytes, uint64_t *rounded);
 

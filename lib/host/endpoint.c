@@ -79,7 +79,11 @@ static bool op_lock(struct vine_core *core, u32 slot, bool on)
 		.l_start = ep->off + slot, .l_len = 1,
 	};
 
-	return !fcntl(ep->lock_fd, F_OFD_SETLK, &l);
+	if (!fcntl(ep->lock_fd, F_OFD_SETLK, &l))
+		return true;
+	if (errno != EAGAIN && errno != EACCES)
+		ep->lock_error = -errno;
+	return false;
 }
 
 static bool op_dead(struct vine_core *core, u32 slot)
@@ -211,8 +215,11 @@ static int join(struct host_endpoint *ep)
 	if (err)
 		return err;
 	vine_core_init(&ep->core, ep->segment->base, &ep->geo, ep->chunk_use, &ep->ops);
+	ep->lock_error = 0;
 	err = vine_join(&ep->core, ep->ivposition, ep->vectors, ep->server != NULL,
 			HOST_TIMEOUT_MS / HOST_TICK_MS);
+	if (err == -EUSERS && ep->lock_error)
+		err = -ENOLCK;
 	if (!err)
 		atomic_store_explicit(&ep->joined, true, memory_order_release);
 	return err;
@@ -276,8 +283,11 @@ static void beat(struct host_endpoint *ep)
 		what = vine_tick(&ep->core);
 	if (what & VINE_TICK_FENCED)
 		fence(ep);
-	if (!atomic_load(&ep->joined))
+	/* nobody may be truncating it; else at the next beat */
+	if (!atomic_load(&ep->joined) && !host_lock_begin(ep->lock_fd, ep->off)) {
 		join(ep);
+		host_lock_ready(ep->lock_fd, ep->off);
+	}
 	ep->polling = atomic_load(&ep->joined) && ep->core.polled_peers;
 	if (what & VINE_TICK_CHANGED)
 		wake_all(ep);
@@ -376,7 +386,8 @@ static void fork_child(void)
 	host_table_forked();
 	for (; all; all = all->next) {
 		atomic_store(&all->dead, true);
-		close(all->lock_fd);
+		if (all->lock_fd >= 0)	/* else it is only just being opened */
+			close(all->lock_fd);
 		if (all->server)
 			host_server_forked(all->server);
 	}
@@ -450,6 +461,9 @@ static int explain(struct host_endpoint *ep, const struct host_name *name, int e
 	case -EFBIG:
 		return host_fail(err, "%s was made larger than the %llu bytes that are seen of it, or is damaged",
 				 name->path, (unsigned long long)ep->segment->size);
+	case -ENOLCK:
+		return host_fail(ep->lock_error, "cannot lock bytes of %s, which says that we live: %s",
+				 name->path, strerror(-ep->lock_error));
 	case -EUSERS:
 		return host_fail(err, "all %u peer slots of %s are taken", VINE_MAX_PEERS, name->path);
 	default:
@@ -457,8 +471,39 @@ static int explain(struct host_endpoint *ep, const struct host_name *name, int e
 	}
 }
 
+/* Memory for all tables: the core looks at them, and there is no half of a segment. */
+static int tables_room(struct host_endpoint *ep, const struct host_name *name)
+{
+	struct vine_geometry geo;
+	int err;
+
+	err = vine_geometry_of(vine_format_for(ep->segment->size), ep->segment->size, &geo);
+	if (!err)
+		err = host_segment_room(ep->segment, 0, geo.chunk_off);
+	if (err == -ENOSPC)
+		return host_fail(err, "the file system of %s is full: no room for a segment's tables",
+				 name->path);
+	return err;
+}
+
+/* A fork's child closes it, whenever that comes: under the lock that forks take. */
+static int open_lock(struct host_endpoint *ep, int fd, const struct host_name *name)
+{
+	int lock_fd;
+
+	pthread_mutex_lock(&all_lock);
+	lock_fd = host_reopen(fd);
+	if (lock_fd >= 0)
+		ep->lock_fd = lock_fd;
+	pthread_mutex_unlock(&all_lock);
+	if (lock_fd >= 0)
+		return 0;
+	return host_fail(lock_fd, "cannot open %s again through /proc: %s", name->path,
+			 strerror(-lock_fd));
+}
+
 /* The file, its locks, its mapping, and a slot. */
-static int endpoint_begin(struct host_endpoint *ep, const struct host_name *name)
+static int endpoint_begin(struct host_endpoint *ep, struct host_name *name)
 {
 	int fd, err;
 
@@ -472,14 +517,18 @@ static int endpoint_begin(struct host_endpoint *ep, const struct host_name *name
 			return fd;
 	}
 	ep->off = name->off;
-	ep->lock_fd = host_lock_file(fd, name);
-	err = ep->lock_fd < 0 ? ep->lock_fd : 0;
+	err = open_lock(ep, fd, name);
+	if (!err)
+		err = host_segment_begin(fd, ep->lock_fd, name);
 	if (!err)
 		err = host_segment_get(fd, name->off, name->size, &ep->segment);
 	if (err) {
 		close(fd);
 		return err;
 	}
+	err = tables_room(ep, name);
+	if (err)
+		return err;
 	pthread_mutex_lock(&ep->control);
 	err = join(ep);
 	pthread_mutex_unlock(&ep->control);
@@ -569,15 +618,15 @@ int host_open(const char *text)
 	if (!name || !ep || fork_error)
 		goto out;
 	err = host_name_parse(text, name);
-	if (!err)
-		err = endpoint_begin(ep, name);
 	if (err)
 		goto out;
 	pthread_mutex_lock(&all_lock);
 	ep->next = all;
 	all = ep;
 	pthread_mutex_unlock(&all_lock);
-	err = start_thread(ep);
+	err = endpoint_begin(ep, name);
+	if (!err)
+		err = start_thread(ep);
 	if (!err)
 		err = device_new(ep);
 out:

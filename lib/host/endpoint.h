@@ -72,19 +72,25 @@ struct host_segment {
 	atomic_bool dead;	/* the file is shorter than it was */
 };
 
-/* Opens, makes, grows or clears the file that @name says. A descriptor or -errno. */
+/* Opens or makes the file that @name says. A descriptor or -errno. */
 int host_segment_file(const struct host_name *name);
 
 /*
- * A descriptor of its own for the locks of one endpoint: byte @off + slot for a slot. While
- * an endpoint begins it shares byte @off + 64, which whoever clears the segment has alone.
+ * @lock_fd: a descriptor of its own for the locks of one endpoint: byte @off + slot for a
+ * slot. While an endpoint begins it shares byte @off + 64; whoever clears a segment has all
+ * bytes of it alone. Truncates, grows, and refuses what overlaps another living segment; says
+ * the size that there is. It begins when this returns 0, until host_lock_ready().
  */
-int host_lock_file(int fd, const struct host_name *name);
+int host_segment_begin(int fd, int lock_fd, struct host_name *name);
+/* The same of a segment that is mapped already; never waits. */
+int host_lock_begin(int lock_fd, uint64_t off);
 void host_lock_ready(int lock_fd, uint64_t off);
 
 /* Takes over @fd when it returns 0. */
 int host_segment_get(int fd, uint64_t off, uint64_t size, struct host_segment **segment);
 void host_segment_put(struct host_segment *s);
+/* Memory for a part of it, before it is touched: 0 or -ENOSPC. */
+int host_segment_room(struct host_segment *s, uint64_t first, uint64_t bytes);
 
 /* A range that the SIGBUS handler is to watch: 0 or -ENOMEM. */
 int host_guard(void *address, uint64_t bytes, struct host_segment *s);
@@ -216,6 +222,7 @@ struct host_endpoint {
 	struct host_segment *segment;
 	uint64_t off;
 	int lock_fd;
+	int lock_error;			/* other than that somebody has it; with control */
 	struct host_server *server;	/* NULL: none */
 	u32 ivposition, vectors;
 

@@ -176,6 +176,9 @@ static int region_zero(struct host_region *r)
 	u64 at;
 	int err;
 
+	err = host_segment_room(ep->segment, r->first, r->bytes);
+	if (err)
+		return err;
 	for (at = 0; at < r->bytes; at += ZERO_STEP) {
 		err = host_control(ep, r->o.session);
 		if (err)

@@ -18,6 +18,7 @@
 
 #define BEGIN_LOCK	VINE_MAX_PEERS	/* the byte after those of the slots */
 #define BEGIN_TRIES	500		/* of 10 ms: how long somebody else may take to begin */
+#define PLACE		(1ULL << VINE_MIN_CHUNK_SHIFT)	/* segments begin at multiples of it */
 #define MOST_RANGES	65536
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -45,14 +46,25 @@ int host_reopen(int fd)
 
 /* ---- locks ---- */
 
-/* @type: F_RDLCK, F_WRLCK or F_UNLCK. 0, or -EAGAIN: somebody else has it. */
-static int lock_byte(int fd, uint64_t byte, short type)
+/* @type: F_RDLCK, F_WRLCK or F_UNLCK. 0, or -EAGAIN: somebody else has one of them. */
+static int lock_bytes(int fd, uint64_t first, uint64_t count, short type)
 {
-	struct flock l = { .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
+	struct flock l = {
+		.l_type = type, .l_whence = SEEK_SET, .l_start = first, .l_len = count,
+	};
 
 	if (!fcntl(fd, F_OFD_SETLK, &l))
 		return 0;
 	return errno == EACCES ? -EAGAIN : -errno;
+}
+
+/* A lock of somebody else's in [first, end); not necessarily the first of them. */
+static bool find_lock(int fd, uint64_t first, uint64_t end, struct flock *l)
+{
+	*l = (struct flock){
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = end - first,
+	};
+	return first < end && !fcntl(fd, F_OFD_GETLK, l) && l->l_type != F_UNLCK;
 }
 
 static void nap(void)
@@ -60,57 +72,196 @@ static void nap(void)
 	nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
 }
 
-/* The slot whose process lives, or -1. */
-static int living_process(int fd, uint64_t off)
+static int no_lock(const struct host_name *name, int err)
 {
-	struct flock l = {
-		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = off, .l_len = VINE_MAX_PEERS,
-	};
-
-	if (fcntl(fd, F_OFD_GETLK, &l) || l.l_type == F_UNLCK)
-		return -1;
-	return (int)(l.l_start - off);
+	return host_fail(err, "cannot lock bytes of %s, which says that we live: %s", name->path,
+			 strerror(-err));
 }
 
-/* The slot of a peer without a lock that beats, or -1. Takes a second. */
-static int beating_peer(int fd, uint64_t off)
+static int in_use(const struct host_name *name, uint64_t at)
 {
-	uint64_t word[VINE_MAX_PEERS], beat[VINE_MAX_PEERS], now, format;
-	unsigned int i, tries;
-	off_t at;
-	bool any = false;
+	return host_fail(-EBUSY, "%s is in use: a segment begins at byte %llu there, and this one, at %llu, would overlap it",
+			 name->path, (unsigned long long)at, (unsigned long long)name->off);
+}
 
-	if (pread(fd, &format, 8, off) != 8 || VINE_FORMAT_MAGIC(format) != VINE_WIRE_MAGIC)
-		return -1;
-	for (i = 0; i < VINE_MAX_PEERS; i++) {
-		at = off + VINE_OFF_PEERS + i * sizeof(struct vine_wire_peer);
-		if (pread(fd, &word[i], 8, at) != 8 || pread(fd, &beat[i], 8, at + 64) != 8)
-			return -1;
-		any |= VINE_PEER_STATE(word[i]) == VINE_PEER_LIVE &&
-			!(word[i] & VINE_PEER_HOST);
-	}
-	for (tries = 0; any && tries < 4 * HOST_TICK_MS / 10; tries++) {
+/* 0: nothing there. */
+static uint64_t format_at(int fd, uint64_t at)
+{
+	uint64_t format;
+
+	return pread(fd, &format, sizeof(format), at) == sizeof(format) ? format : 0;
+}
+
+/* Shares the byte of those who begin. -EAGAIN: somebody truncates. */
+int host_lock_begin(int lock_fd, uint64_t off)
+{
+	return lock_bytes(lock_fd, off + BEGIN_LOCK, 1, F_RDLCK);
+}
+
+void host_lock_ready(int lock_fd, uint64_t off)
+{
+	lock_bytes(lock_fd, off + BEGIN_LOCK, 1, F_UNLCK);
+}
+
+static int begin(int lock_fd, const struct host_name *name)
+{
+	unsigned int tries;
+	int err;
+
+	for (tries = 0; tries < BEGIN_TRIES; tries++) {
+		err = host_lock_begin(lock_fd, name->off);
+		if (!err)
+			return 0;
+		if (err != -EAGAIN)
+			return no_lock(name, err);
 		nap();
-		for (i = 0; i < VINE_MAX_PEERS; i++) {
-			at = off + VINE_OFF_PEERS + i * sizeof(struct vine_wire_peer);
-			if (VINE_PEER_STATE(word[i]) == VINE_PEER_LIVE &&
-			    !(word[i] & VINE_PEER_HOST) && pread(fd, &now, 8, at + 64) == 8 &&
-			    now != beat[i])
-				return (int)i;
+	}
+	return host_fail(-EBUSY, "%s is being truncated by another process", name->path);
+}
+
+/* ---- overlaps ---- */
+
+/*
+ * The living segment that begins in [first, off) and reaches beyond @off, or -1. One that has
+ * a lock and no format yet is waited for: its size is not known.
+ */
+static int64_t reaching(int fd, uint64_t first, uint64_t off)
+{
+	struct vine_geometry geo;
+	unsigned int tries;
+	uint64_t at, end;
+	int64_t found;
+	struct flock l;
+
+	while (find_lock(fd, first, off, &l)) {
+		at = ((uint64_t)l.l_start > first ? (uint64_t)l.l_start : first) & -PLACE;
+		end = (l.l_start + l.l_len + PLACE - 1) & -PLACE;
+		/* more than slots: somebody truncates, of whose range we are not */
+		for (tries = 0; end == at + PLACE && !format_at(fd, at); tries++) {
+			if (tries == BEGIN_TRIES)
+				return at;
+			nap();
+			if (!find_lock(fd, at, end, &l))
+				break;
 		}
+		if (!vine_geometry_of(format_at(fd, at), UINT64_MAX, &geo) && at + geo.size > off)
+			return at;
+		found = reaching(fd, first, at);
+		if (found >= 0)
+			return found;
+		first = end;
 	}
 	return -1;
 }
 
-/* All zero, and as long as is wanted. Never shorter: others may have parts behind this one. */
-static int clear(int fd, uint64_t off, uint64_t size, uint64_t length)
+/* Does nobody live in another segment that shares bytes with ours? Its own bytes are others'. */
+static int alone(int lock_fd, const struct host_name *name)
+{
+	uint64_t end = name->off + name->size;
+	struct vine_geometry geo;
+	struct flock l;
+	int64_t at;
+
+	/* what is there already may be shorter than what we were told, or can see */
+	if (!vine_geometry_of(format_at(lock_fd, name->off), name->size, &geo))
+		end = name->off + geo.size;
+	if (find_lock(lock_fd, name->off + BEGIN_LOCK + 1, end, &l))
+		return in_use(name, l.l_start & -PLACE);
+	at = reaching(lock_fd, 0, name->off);
+	return at < 0 ? 0 : in_use(name, at);
+}
+
+/* ---- truncation ---- */
+
+/* A machine's slot, in any segment of the range that is to go. */
+struct machine {
+	uint64_t segment, beat;
+	unsigned int slot;
+};
+
+static bool read_slot(int fd, uint64_t segment, unsigned int slot, uint64_t *word, uint64_t *beat)
+{
+	off_t at = segment + VINE_OFF_PEERS + slot * sizeof(struct vine_wire_peer);
+
+	return pread(fd, word, 8, at) == 8 && pread(fd, beat, 8, at + 64) == 8;
+}
+
+/* Those that may live: 0 or -ENOMEM. @machines is the caller's in any case. */
+static int find_machines(int fd, uint64_t off, uint64_t end, struct machine **machines,
+			 unsigned int *count)
+{
+	struct machine *more;
+	uint64_t at, word, beat;
+	unsigned int i;
+
+	for (at = off; at < end; at += PLACE) {
+		if (VINE_FORMAT_MAGIC(format_at(fd, at)) != VINE_WIRE_MAGIC)
+			continue;
+		for (i = 0; i < VINE_MAX_PEERS && read_slot(fd, at, i, &word, &beat); i++) {
+			if (VINE_PEER_STATE(word) != VINE_PEER_LIVE || word & VINE_PEER_HOST)
+				continue;
+			more = realloc(*machines, (*count + 1) * sizeof(*more));
+			if (!more)
+				return -ENOMEM;
+			*machines = more;
+			more[(*count)++] = (struct machine){ at, beat, i };
+		}
+	}
+	return 0;
+}
+
+/* 0, or -EBUSY: a peer without a lock beats. Takes a second if there may be one. */
+static int no_machine(int fd, const struct host_name *name)
+{
+	struct machine *machines = NULL, *m;
+	unsigned int count = 0, tries;
+	uint64_t word, beat;
+	int err;
+
+	err = find_machines(fd, name->off, name->off + name->size, &machines, &count);
+	for (tries = 0; !err && count && tries < 4 * HOST_TICK_MS / 10; tries++) {
+		nap();
+		for (m = machines; m < machines + count; m++) {
+			if (!read_slot(fd, m->segment, m->slot, &word, &beat) || beat == m->beat)
+				continue;
+			err = host_fail(-EBUSY, "%s is in use: the machine that is peer %u of the segment at byte %llu lives; not truncated",
+					name->path, m->slot, (unsigned long long)m->segment);
+			break;
+		}
+	}
+	free(machines);
+	return err;
+}
+
+/* A signal would end it, and it would have to begin anew. */
+static int allocate(int fd, int mode, uint64_t first, uint64_t bytes)
+{
+	sigset_t every, old;
+	int err;
+
+	sigfillset(&every);
+	pthread_sigmask(SIG_SETMASK, &every, &old);
+	err = fallocate(fd, mode, first, bytes) ? -errno : 0;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return err;
+}
+
+/* Not by ftruncate(): others may have made it longer in between. It takes a page. */
+static int grow(int fd, uint64_t end)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	return (uint64_t)st.st_size < end ? allocate(fd, 0, end - 1, 1) : 0;
+}
+
+static int clear(int fd, uint64_t off, uint64_t size)
 {
 	static const char zeroes[65536];
 	uint64_t end = off + size, at;
 
-	if (end < length ? 0 : ftruncate(fd, end))
-		return -errno;
-	if (!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, size))
+	if (!size || !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, size))
 		return 0;
 	for (at = off; at < end; at += sizeof(zeroes))
 		if (pwrite(fd, zeroes, min_t(uint64_t, sizeof(zeroes), end - at), at) < 0)
@@ -118,68 +269,67 @@ static int clear(int fd, uint64_t off, uint64_t size, uint64_t length)
 	return 0;
 }
 
-/* With the lock that nobody else begins. */
+/*
+ * With all bytes of the range locked, those of segments that begin behind this one too: who
+ * lives there has one, and who wants to begin waits. In the end only the byte of those who
+ * begin is kept.
+ */
 static int truncate_segment(int fd, int lock_fd, const struct host_name *name)
 {
-	uint64_t size = name->size;
-	struct stat st;
-	int slot;
-
-	slot = living_process(lock_fd, name->off);
-	if (slot >= 0)
-		return host_fail(-EBUSY, "%s is in use: the process that is peer %d lives; not truncated",
-				 name->path, slot);
-	if (fstat(fd, &st))
-		return -errno;
-	if (!size && (uint64_t)st.st_size > name->off)
-		size = st.st_size - name->off;
-	slot = beating_peer(fd, name->off);
-	if (slot >= 0)
-		return host_fail(-EBUSY, "%s is in use: the machine that is peer %d lives; not truncated",
-				 name->path, slot);
-	return clear(fd, name->off, size, st.st_size);
-}
-
-/* Shares the byte of those who begin, or gets it alone. */
-static int begin(int lock_fd, const struct host_name *name, short type)
-{
-	unsigned int tries;
+	uint64_t off = name->off, span = name->size > PLACE ? name->size : PLACE;
+	struct flock l;
+	int64_t at;
 	int err;
 
-	for (tries = 0; tries < BEGIN_TRIES; tries++) {
-		err = lock_byte(lock_fd, name->off + BEGIN_LOCK, type);
-		if (err != -EAGAIN)
-			return err;
-		/* of two who truncate one is enough, or neither knows what it has */
-		if (type == F_WRLCK)
-			break;
-		nap();
+	err = lock_bytes(lock_fd, off, span, F_WRLCK);
+	if (err && err != -EAGAIN)
+		return no_lock(name, err);
+	if (err) {
+		if (!find_lock(lock_fd, off, off + span, &l))
+			l.l_start = off;
+		return host_fail(-EBUSY, "%s is in use: a process lives in, or begins, the segment at byte %llu; not truncated",
+				 name->path, (unsigned long long)(l.l_start & -PLACE));
 	}
-	return host_fail(-EBUSY, "%s is being opened or truncated by another process", name->path);
-}
-
-int host_lock_file(int fd, const struct host_name *name)
-{
-	int lock_fd = host_reopen(fd), err;
-
-	if (lock_fd < 0)
-		return host_fail(lock_fd, "cannot open %s again through /proc: %s", name->path,
-				 strerror(-lock_fd));
-	err = begin(lock_fd, name, name->trunc ? F_WRLCK : F_RDLCK);
-	if (!err && name->trunc) {
-		err = truncate_segment(fd, lock_fd, name);
-		if (!err)
-			err = begin(lock_fd, name, F_RDLCK);
-	}
+	at = reaching(lock_fd, 0, off);
+	err = at < 0 ? no_machine(fd, name) : in_use(name, at);
 	if (!err)
-		return lock_fd;
-	close(lock_fd);
+		err = clear(fd, off, name->size);
+	if (err)
+		return err;
+	err = host_lock_begin(lock_fd, off);
+	if (!err)
+		err = lock_bytes(lock_fd, off, BEGIN_LOCK, F_UNLCK);
+	if (!err)
+		err = lock_bytes(lock_fd, off + BEGIN_LOCK + 1, span - BEGIN_LOCK - 1, F_UNLCK);
 	return err;
 }
 
-void host_lock_ready(int lock_fd, uint64_t off)
+/* What there is: to the end. */
+static int see_size(int fd, struct host_name *name)
 {
-	lock_byte(lock_fd, off + BEGIN_LOCK, F_UNLCK);
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if (!name->size && (uint64_t)st.st_size > name->off)
+		name->size = (st.st_size - name->off) & ~4095ULL;
+	return 0;
+}
+
+int host_segment_begin(int fd, int lock_fd, struct host_name *name)
+{
+	int err = name->trunc ? 0 : begin(lock_fd, name);
+
+	if (!err)
+		err = see_size(fd, name);
+	if (!err)
+		err = name->trunc ? truncate_segment(fd, lock_fd, name) : alone(lock_fd, name);
+	if (err)
+		return err;
+	err = name->size ? grow(fd, name->off + name->size) : 0;
+	if (err)
+		return host_fail(err, "cannot make %s longer: %s", name->path, strerror(-err));
+	return 0;
 }
 
 /* ---- the file ---- */
@@ -205,26 +355,15 @@ static int open_file(const struct host_name *name)
 
 int host_segment_file(const struct host_name *name)
 {
-	int fd = open_file(name), err;
+	int fd = open_file(name);
 	struct stat st;
 
 	if (fd < 0)
 		return fd;
-	if (fstat(fd, &st))
-		goto fail;
-	if (!S_ISREG(st.st_mode)) {
-		close(fd);
-		return host_fail(-EINVAL, "%s is no file", name->path);
-	}
-	/* what is added is zero, and takes memory when it is touched */
-	if (name->size && (uint64_t)st.st_size < name->off + name->size &&
-	    ftruncate(fd, name->off + name->size))
-		goto fail;
-	return fd;
-fail:
-	err = host_fail(-errno, "%s: %m", name->path);
+	if (!fstat(fd, &st) && S_ISREG(st.st_mode))
+		return fd;
 	close(fd);
-	return err;
+	return host_fail(-EINVAL, "%s is no file", name->path);
 }
 
 /* Zeroed memory of the process's own. Not by mmap(), which TSan takes for a write to it. */
@@ -238,7 +377,7 @@ bool host_replace(void *address, uint64_t bytes)
 
 /*
  * Ranges that are watched, for a signal handler: no lock, no memory that goes. A place is
- * free when its first byte is 0.
+ * free when its end is 0.
  */
 static struct range {
 	atomic_uintptr_t first, end;
@@ -375,8 +514,6 @@ int host_segment_get(int fd, uint64_t off, uint64_t size, struct host_segment **
 
 	if (fstat(fd, &st))
 		return -errno;
-	if (!size && (uint64_t)st.st_size > off)
-		size = (st.st_size - off) & ~4095ULL;
 	if (size < VINE_MIN_SEGMENT || off + size > (uint64_t)st.st_size)
 		return host_fail(-ENOSPC, "there are %llu bytes: too few; a segment needs %u at least",
 				 (unsigned long long)size, VINE_MIN_SEGMENT);
@@ -408,6 +545,14 @@ out:
 	if (!err)
 		*segment = s;
 	return err;
+}
+
+int host_segment_room(struct host_segment *s, uint64_t first, uint64_t bytes)
+{
+	int err = allocate(s->fd, FALLOC_FL_KEEP_SIZE, s->off + first, bytes);
+
+	/* what cannot be asked for is found out by touching it */
+	return err == -ENOSPC || err == -EDQUOT ? -ENOSPC : 0;
 }
 
 void host_segment_put(struct host_segment *s)
