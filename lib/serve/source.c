@@ -52,6 +52,13 @@ static int unshare_all(uid_t uid, gid_t gid)
 	return 0;
 }
 
+/* Sockets and shared memory that others have there can be used even on what is read-only. */
+static int hide(const char *folder)
+{
+	return mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV | MS_RDONLY, "mode=0555") &&
+	       errno != ENOENT;
+}
+
 static int mount_all(uid_t uid, gid_t gid)
 {
 	struct mount_attr read_only = { .attr_set = MOUNT_ATTR_RDONLY };
@@ -62,7 +69,7 @@ static int mount_all(uid_t uid, gid_t gid)
 	return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 	       mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &read_only, sizeof(read_only)) ||
 	       mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, options) ||
-	       chdir("/tmp") ? -1 : 0;
+	       hide("/run") || hide("/dev/shm") || chdir("/tmp") ? -1 : 0;
 }
 
 #if defined(__x86_64__)

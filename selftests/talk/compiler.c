@@ -76,6 +76,7 @@ static int see(const struct vine_call *call)
 	struct compiler_facts facts = {
 		.uid = getuid(), .pid = getpid(), .compiled = compiled,
 		.files = count_files("/tmp"), .can_write_tmp = can_write("/tmp"),
+		.shared = count_files("/run") + count_files("/dev/shm"),
 		.can_write = can_write("/var/tmp") || can_write("/dev/shm") || can_write("/root"),
 		.has_network = has_network(),
 	};

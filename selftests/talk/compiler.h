@@ -18,6 +18,7 @@ struct compiler_facts {
 	uint32_t can_fork;
 	uint32_t can_signal;	/* another process of its user */
 	uint32_t home_is_tmp;
+	uint32_t shared;	/* files in /run and /dev/shm */
 };
 
 #endif /* COMPILER_H */

@@ -67,7 +67,7 @@ static void shut_in(vine_accel *gpu)
 
 	CHECK(sees(gpu, &facts));
 	CHECK(facts.uid && (geteuid() == 0) == (facts.uid != geteuid()));
-	CHECK(facts.files == 0 && facts.can_write_tmp && facts.home_is_tmp);
+	CHECK(facts.files == 0 && facts.shared == 0 && facts.can_write_tmp && facts.home_is_tmp);
 	CHECK(!facts.can_write && !facts.has_network && facts.can_fork && !facts.can_signal);
 	/* the same process, and what it has left there */
 	CHECK(sees(gpu, &again) && again.pid == facts.pid && again.files == 1);
