@@ -115,10 +115,10 @@ int __wrap_fcntl(int fd, int cmd, ...);
 int __wrap_fcntl(int fd, int cmd, ...)
 {
 	va_list args;
-	int arg;
+	void *arg;
 
 	va_start(args, cmd);
-	arg = va_arg(args, int);
+	arg = va_arg(args, void *);	/* or a number */
 	va_end(args);
 	if (!fails("fcntl"))
 		return __real_fcntl(fd, cmd, arg);

@@ -89,6 +89,16 @@ bool peer_fake(void)
 	return &fake_vine_error;
 }
 
+bool peer_endpoint(void)
+{
+	int device = vine_open(NULL);
+	struct vine_info info;
+	bool is = !vine_info(device, &info) && info.kind == VINE_KIND_HOST;
+
+	vine_close(device);
+	return is;
+}
+
 static void lose_device(int sig)
 {
 	fake_vine_error = sig == SIGUSR1 ? ENOTCONN : ENODEV;
@@ -342,12 +352,10 @@ bool peer_attach(const struct peer *p, int queue, unsigned int index)
 		peer_send(queue, &region, sizeof(region));
 }
 
-bool peer_open(struct peer *p, uint64_t bytes)
+static bool open_on_device(struct peer *p, uint64_t bytes)
 {
 	struct talk_welcome welcome;
 
-	*p = (struct peer){ .control = -1, .queue = -1, .region = -1 };
-	p->device = vine_open(NULL);
 	p->region = vine_region(p->device, bytes, &p->bytes);
 	if (p->device < 0 || p->region < 0 || vine_map(p->region, p->bytes, (void **)&p->base))
 		return false;
@@ -361,6 +369,19 @@ bool peer_open(struct peer *p, uint64_t bytes)
 		peer_attach(p, p->queue, 0);
 }
 
+bool peer_open(struct peer *p, uint64_t bytes)
+{
+	*p = (struct peer){ .device = vine_open(NULL), .control = -1, .queue = -1, .region = -1 };
+	return open_on_device(p, bytes);
+}
+
+bool peer_open_beside(struct peer *p, const struct peer *other, uint64_t bytes)
+{
+	*p = (struct peer){ .device = other->device, .beside = true, .control = -1, .queue = -1,
+			    .region = -1 };
+	return open_on_device(p, bytes);
+}
+
 void peer_close(struct peer *p)
 {
 	if (p->base)
@@ -371,7 +392,8 @@ void peer_close(struct peer *p)
 		vine_close(p->control);
 	if (p->region >= 0)
 		vine_close(p->region);
-	vine_close(p->device);
+	if (!p->beside)
+		vine_close(p->device);
 }
 
 static void set_name(struct talk_name *n, uint8_t op, vine_accel_type_e type, const char *name)

@@ -21,6 +21,8 @@
 #define PATIENCE_MS	20000	/* for what happens at once, on a busy machine too */
 
 bool peer_fake(void);
+/* Is each vine_open() an endpoint, with a slot of its own? */
+bool peer_endpoint(void);
 
 /* The path of a file in the folder that this program is in. Good until the next call. */
 const char *peer_file(const char *name);
@@ -66,6 +68,7 @@ void peer_nap(void);
 
 struct peer {
 	int device, control, queue;	/* queue: of tasks */
+	bool beside;			/* the device is another one's */
 	int region;
 	uint8_t *base;			/* of @region, which both queues know as number 0 */
 	uint64_t bytes, id;
@@ -76,6 +79,8 @@ struct peer {
 
 /* All of it, @bytes of region. False: something went wrong. */
 bool peer_open(struct peer *p, uint64_t bytes);
+/* The same, of @other's machine: on its device. */
+bool peer_open_beside(struct peer *p, const struct peer *other, uint64_t bytes);
 void peer_close(struct peer *p);
 
 /* One more queue. @token: NULL: control. Its WELCOME comes in @welcome. -1: failed. */

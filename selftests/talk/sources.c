@@ -84,7 +84,7 @@ static void forget_folder(void)
 		_exit(2);
 }
 
-/* A device of this program's own, and a configuration. */
+/* A device of this program's own, if it is a fake one, and a configuration. */
 static void make_folder(void)
 {
 	int fd;
@@ -93,9 +93,12 @@ static void make_folder(void)
 		      -1, 0);
 	if (shared == MAP_FAILED || !mkdtemp(folder) || chdir(folder))
 		exit(2);
-	fd = open("device", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-	if (fd < 0 || close(fd) || setenv("VINE_DEVICE", "device", 1) ||
-	    setenv("VINE_CONFIG", "config", 1) || unsetenv("VINE_TRACE"))
+	if (peer_fake()) {
+		fd = open("device", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		if (fd < 0 || close(fd) || setenv("VINE_DEVICE", "device", 1))
+			exit(2);
+	}
+	if (setenv("VINE_CONFIG", "config", 1) || unsetenv("VINE_TRACE"))
 		exit(2);
 	atexit(forget_folder);
 }
