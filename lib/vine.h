@@ -55,7 +55,8 @@ extern "C" {
  * lives in what is to be truncated, or in another segment that this one would overlap, or it
  * is being truncated; -ENOLCK, and others of fcntl(2), its bytes cannot be locked;
  * -ECONNREFUSED no server listens; -ETIMEDOUT the server is silent;
- * -EPROTO it refuses, or speaks another protocol. May take seconds with "trunc=1" or a
+ * -EPROTO it refuses, or speaks another protocol; -EADDRINUSE it was started anew, and gives
+ * out the ID of a process that lives. May take seconds with "trunc=1" or a
  * server, else a few milliseconds. Documentation/host.md says how endpoints work.
  */
 int vine_open(const char *path);

@@ -208,13 +208,15 @@ void vine_usage(struct vine_core *core, struct vine_usage *usage);
  * @ivpos: IVPosition of the device
  * @vectors: MSI-X vectors that it serves; 0: it polls
  * @unique: nobody else alive can have this IVPosition (a doorbell device), so
- *          a slot that bears it belongs to a dead predecessor
+ *          a slot that bears it belongs to a dead predecessor; between processes
+ *          the lock says whether that is so
  * @timeout_ticks: ticks without a beat after which a peer is suspect
  *
  * Of a process on the host the slot is locked when it returns 0, and until the shell
  * unlocks it after vine_leave(). The caller then drains each vector once. [control]
  *
- * Return: 0; -EUSERS: all slots are taken.
+ * Return: 0; -EUSERS: all slots are taken; -EADDRINUSE, of a process only: another
+ * one that lives has this unique IVPosition.
  */
 int vine_join(struct vine_core *core, u32 ivpos, u32 vectors, bool unique,
 	      u32 timeout_ticks);

@@ -92,14 +92,19 @@ int vine_peer_bury(struct vine_core *c, u32 slot, u32 inc)
 	return 0;
 }
 
-/* Is @word that of a process on the host that has ended? Only another one can tell. */
-static bool vine_host_dead(struct vine_core *c, u32 slot, u64 word)
+/* Is @word that of a process on the host, and are we another one, that can see its lock? */
+static bool vine_sees_lock(struct vine_core *c, u64 word)
 {
 	u32 state = VINE_PEER_STATE(word);
 
-	/* its lock came before this word, and goes after it */
+	/* the lock came before this word, and goes after it */
 	return (state == VINE_PEER_LIVE || state == VINE_PEER_SUSPECT) &&
-		word & VINE_PEER_HOST && c->ops->dead && c->ops->dead(c, slot);
+		word & VINE_PEER_HOST && c->ops->dead;
+}
+
+static bool vine_host_dead(struct vine_core *c, u32 slot, u64 word)
+{
+	return vine_sees_lock(c, word) && c->ops->dead(c, slot);
 }
 
 /* Claims @slot if it is free, and sets the word. */
@@ -133,10 +138,15 @@ int vine_join(struct vine_core *c, u32 ivpos, u32 vectors, bool unique, u32 time
 	for (slot = 0; slot < VINE_MAX_PEERS; slot++) {
 		old = vine_ld64_acquire(&vine_peer(c, slot)->word);
 		state = VINE_PEER_STATE(old);
-		if ((state != VINE_PEER_FREE && unique &&
-		     old & VINE_PEER_UNIQUE && VINE_PEER_IVPOS(old) == ivpos) ||
-		    vine_host_dead(c, slot, old))
+		if (vine_host_dead(c, slot, old)) {
 			vine_bury(c, slot, old);
+		} else if (state != VINE_PEER_FREE && unique && old & VINE_PEER_UNIQUE &&
+			   VINE_PEER_IVPOS(old) == ivpos) {
+			/* it lives: who gave us the ID had forgotten that */
+			if (vine_sees_lock(c, old))
+				return -EADDRINUSE;
+			vine_bury(c, slot, old);
+		}
 	}
 	vine_reap(c);
 	for (slot = 0; slot < VINE_MAX_PEERS; slot++)

@@ -112,6 +112,37 @@ static void predecessor_buried(void)
 	world_free(w);
 }
 
+/* Processes: the lock says whether the one before has ended, whoever gives out IDs. */
+static void namesake_locked(void)
+{
+	struct world *w = world_new(0);
+	struct peer *old = world_peer(w, 0), *new = world_peer(w, 1);
+	struct peer *machine = world_peer(w, 2);
+	u64 id;
+
+	old->host = new->host = true;
+	new->ivpos = machine->ivpos = old->ivpos;
+	CHECK(!peer_join(old) && !vine_region_claim(&old->core, 1, &id));
+	CHECK(peer_join(new) == -EADDRINUSE);
+	tick(old, 1);
+	CHECK(state_of(old, 0) == VINE_PEER_LIVE && world_chunks_free(w) == w->geo.chunks - 1);
+	/* nor when others suspect it */
+	vine_st64(&vine_peer(&old->core, 0)->word,
+		  (old->core.word & ~0xffULL) | VINE_PEER_SUSPECT);
+	CHECK(peer_join(new) == -EADDRINUSE);
+	CHECK(state_of(old, 0) == VINE_PEER_SUSPECT);
+	/* but who was counted out is so, and who has ended */
+	world_bury(w, 0);
+	CHECK(!peer_join(new) && world_chunks_free(w) == w->geo.chunks);
+	w->locked[new->core.slot] = NULL;
+	w->locked[0] = NULL;
+	CHECK(!peer_join(old) && state_of(old, old->core.slot) == VINE_PEER_LIVE);
+	/* a machine sees no locks */
+	CHECK(!peer_join(machine));
+	CHECK(vine_tick(&old->core) & VINE_TICK_FENCED);
+	world_free(w);
+}
+
 static void suspect_predecessor_buried(void)
 {
 	struct world *w = world_with(2);
@@ -598,6 +629,7 @@ static const struct tap_test tests[] = {
 	{ "a predecessor of the same unique IVPosition is buried", predecessor_buried },
 	{ "a suspect predecessor of the same unique IVPosition is buried",
 	  suspect_predecessor_buried },
+	{ "a process does not bury another one of its IVPosition that lives", namesake_locked },
 	{ "a peer of the same IVPosition lives on when that is not unique", namesake_lives },
 	{ "peers of other IVPositions live on when a unique one joins", others_live },
 	{ "a silent peer is suspect after timeout_ticks of the observer's", silent_suspect },

@@ -73,6 +73,8 @@ static const char *endpoint_error(int err)
 		return "it was made larger than it is now, or is damaged";
 	case -EUSERS:
 		return "all peer slots are taken";
+	case -EADDRINUSE:
+		return "the server gives out the ID of a process that lives";
 	case -EPROTO:
 		return "the server refuses, or speaks another protocol";
 	default:
