@@ -366,14 +366,24 @@ static int start_thread(struct host_endpoint *ep)
 
 static void fork_prepare(void)
 {
+	struct host_endpoint *ep;
+
 	pthread_mutex_lock(&all_lock);
 	host_maps_lock();
 	host_segments_lock();
 	host_table_lock();
+	for (ep = all; ep; ep = ep->next)
+		if (ep->server)
+			host_server_lock(ep->server);
 }
 
 static void fork_parent(void)
 {
+	struct host_endpoint *ep;
+
+	for (ep = all; ep; ep = ep->next)
+		if (ep->server)
+			host_server_unlock(ep->server);
 	host_table_unlock();
 	host_segments_unlock();
 	host_maps_unlock();
@@ -413,25 +423,28 @@ static void end(struct host_endpoint *ep)
 	struct host_endpoint **at;
 	u32 slot = ep->core.slot;
 
-	pthread_mutex_lock(&all_lock);
-	for (at = &all; *at && *at != ep; at = &(*at)->next)
-		;
-	if (*at)
-		*at = ep->next;
-	pthread_mutex_unlock(&all_lock);
 	atomic_store(&ep->quit, true);
 	if (ep->running) {
 		nudge(ep);
 		pthread_join(ep->thread, NULL);
 	}
 	if (ep->server)
-		host_server_close(ep->server);
+		host_server_stop(ep->server);
 	if (ep->segment && !host_entered(ep, 0)) {
-		vine_leave(&ep->core);
+		vine_leave(&ep->core);	/* rings the others */
 		op_lock(&ep->core, slot, false);
 	}
+	/* until they are closed, a fork's child has them to close */
+	pthread_mutex_lock(&all_lock);
+	for (at = &all; *at && *at != ep; at = &(*at)->next)
+		;
+	if (*at)
+		*at = ep->next;
+	if (ep->server)
+		host_server_close(ep->server);
 	if (ep->lock_fd >= 0)
 		close(ep->lock_fd);
+	pthread_mutex_unlock(&all_lock);
 	if (ep->segment)
 		host_segment_put(ep->segment);
 	free(ep->chunk_use);
@@ -464,6 +477,9 @@ static int explain(struct host_endpoint *ep, const struct host_name *name, int e
 	case -ENOLCK:
 		return host_fail(ep->lock_error, "cannot lock bytes of %s, which says that we live: %s",
 				 name->path, strerror(-ep->lock_error));
+	case -EADDRINUSE:
+		return host_fail(err, "the server at %s gives out the ID of a process that lives: was it started anew?",
+				 name->path);
 	case -EUSERS:
 		return host_fail(err, "all %u peer slots of %s are taken", VINE_MAX_PEERS, name->path);
 	default:

@@ -269,7 +269,12 @@ int host_server_open(const char *path, struct host_server **server, int *memory,
 		     u32 *ivposition, u32 *vectors);
 int host_server_start(struct host_server *s, struct host_endpoint *ep);
 void host_server_ring(struct host_server *s, u32 ivposition, u32 vector);
+/* Its thread has ended when it returns; peers can still be rung. */
+void host_server_stop(struct host_server *s);
 void host_server_close(struct host_server *s);
+/* For fork; the child's copy is closed and unlocked. */
+void host_server_lock(struct host_server *s);
+void host_server_unlock(struct host_server *s);
 void host_server_forked(struct host_server *s);
 
 /* ---- calls ---- */
