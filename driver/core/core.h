@@ -46,10 +46,12 @@ struct vine_ops {
 	 * lock: have, or give back, the lock that says that @slot's process lives. False:
 	 *       another one has it
 	 * dead: nobody has that lock, and so the process whose slot it was has ended
+	 * room: get memory for rings, before they are touched: 0 or -errno
 	 */
 	void (*wake)(struct vine_core *core, __le64 *bell);
 	bool (*lock)(struct vine_core *core, u32 slot, bool on);
 	bool (*dead)(struct vine_core *core, u32 slot);
+	int (*room)(struct vine_core *core, u64 offset, u64 bytes);
 };
 
 /* A region that this peer owns or has imported. */

@@ -44,7 +44,11 @@ static int vine_rings_get(struct vine_core *c, u32 bytes, u64 *region, u32 *slot
 	use->slot_bytes = bytes;
 	use->slots = min_t(u64, VINE_MAX_RING_SLOTS,
 			   ((u64)use->count << c->geo.shift) / bytes);
-	err = vine_region_publish(c, id);
+	if (c->ops->room)
+		err = c->ops->room(c, vine_chunk_offset(c, use->first),
+				   (u64)use->count << c->geo.shift);
+	if (!err)
+		err = vine_region_publish(c, id);
 	if (err) {
 		vine_region_retire(c, id);
 		return err;

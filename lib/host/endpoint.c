@@ -96,8 +96,14 @@ static bool op_dead(struct vine_core *core, u32 slot)
 	return !fcntl(ep->lock_fd, F_OFD_GETLK, &l) && l.l_type == F_UNLCK;
 }
 
+static int op_room(struct vine_core *core, u64 offset, u64 bytes)
+{
+	return host_segment_room(endpoint_of(core)->segment, offset, bytes);
+}
+
 static const struct vine_ops ops = {
 	.doorbell = op_doorbell, .wake = op_wake, .lock = op_lock, .dead = op_dead,
+	.room = op_room,
 };
 
 /* ---- waking ---- */

@@ -3,7 +3,7 @@
  * segment_test.c - files behind endpoints: parts of one file, truncation, locks, no room
  *
  * What two processes do at the same time is made to happen at the worst moment: the library's
- * fcntl() and fallocate() are ours, and call whoever is to come in between.
+ * fcntl(), fallocate() and ftruncate() are ours, and call whoever is to come in between.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,6 +36,7 @@ static void fresh(void)
 {
 	static unsigned int count;
 
+	unlink(path);
 	snprintf(path, sizeof(path), "/dev/shm/vine-segment-%d-%u", getpid(), count++);
 }
 
@@ -84,6 +85,15 @@ int fallocate(int fd, int mode, off_t first, off_t bytes)
 		return (int)syscall(SYS_fallocate, fd, mode, first, bytes);
 	errno = ENOSPC;
 	return -1;
+}
+
+int ftruncate(int fd, off_t length)
+{
+	allocation_hook *before = atomic_exchange(&before_allocation, NULL);
+
+	if (before)
+		before(0);
+	return (int)syscall(SYS_ftruncate, fd, length);
 }
 
 int fcntl(int fd, int cmd, ...)
@@ -427,7 +437,7 @@ static bool growth_full(int mode, off_t bytes)
 static void no_room(void)
 {
 	struct vine_info before, after;
-	int d, region;
+	int d, region, listener;
 
 	fresh();
 	full = growth_full;
@@ -436,14 +446,17 @@ static void no_room(void)
 	EXPECT(endpoint("size=16M") == -ENOSPC && strstr(host_why(), "full"));
 	full = NULL;
 	d = endpoint("size=16M");
-	CHECK(d >= 0 && !vine_info(d, &before));
+	listener = vine_listen(d, "here", 1, 0);
+	CHECK(d >= 0 && listener >= 0 && !vine_info(d, &before));
 	full = tables_full;
 	EXPECT(vine_region(d, MIB, NULL) == -ENOSPC);
+	EXPECT(vine_connect(d, "here", 4096, VINE_NONBLOCK, 0, NULL) == -ENOSPC);
 	region = vine_region(d, 65536, NULL);
 	full = NULL;
 	CHECK(region >= 0);
 	vine_close(region);
 	CHECK(works(d) && !vine_info(d, &after) && after.chunks_free == before.chunks_free);
+	vine_close(listener);
 	vine_close(d);
 	unlink(path);
 }
@@ -455,6 +468,7 @@ static void no_room(void)
 static unsigned int lock_count, fork_at;
 static int children[2];
 
+/* The child says when it is there: what forks do to it is done then. */
 static void fork_now(const struct flock *l)
 {
 	pid_t pid;
@@ -462,17 +476,18 @@ static void fork_now(const struct flock *l)
 	if (l->l_type == F_UNLCK || lock_count++ != fork_at)
 		return;
 	after_lock = NULL;
-	pid = fork();
-	if (!pid) {
-		pause();
-		_exit(0);
-	}
+	if (fork())
+		return;
+	pid = getpid();
 	EXPECT(write(children[1], &pid, sizeof(pid)) == sizeof(pid));
+	alarm(60);
+	pause();
+	_exit(0);
 }
 
 /*
- * A process is killed in, or after, vine_open(), in the middle of which it has forked: after
- * its first lock, after its second, ... Has it a lock still? -1: there are not so many.
+ * A process ends after vine_open(), in the middle of which it has forked: after its first
+ * lock, after its second, ... Has it a lock still? -1: there are not so many.
  */
 static int forked_after(unsigned int n)
 {
@@ -534,4 +549,10 @@ static const struct tap_test tests[] = {
 #endif
 };
 
-TAP_MAIN(tests)
+int main(void)
+{
+	int ret = tap_main(tests, (int)(sizeof(tests) / sizeof(tests[0])));
+
+	unlink(path);
+	return ret;
+}
