@@ -381,12 +381,14 @@ static void fork_prepare(void)
 	for (ep = all; ep; ep = ep->next)
 		if (ep->server)
 			host_server_lock(ep->server);
+	host_polls_lock();
 }
 
 static void fork_parent(void)
 {
 	struct host_endpoint *ep;
 
+	host_polls_unlock();
 	for (ep = all; ep; ep = ep->next)
 		if (ep->server)
 			host_server_unlock(ep->server);
@@ -399,6 +401,7 @@ static void fork_parent(void)
 /* The child has no mapping, no thread and no lock; its copies must not keep ours alive. */
 static void fork_child(void)
 {
+	host_polls_forked();
 	host_table_forked();
 	for (; all; all = all->next) {
 		atomic_store(&all->dead, true);
@@ -589,7 +592,6 @@ static int device_new(struct host_endpoint *ep)
 		return -ENOMEM;
 	err = host_poll_open(&d->poll, true, false);
 	if (err) {
-		d->poll = (struct host_poll){ .user = -1, .lib = -1 };
 		host_put(&d->o);
 		return err;
 	}
@@ -623,12 +625,7 @@ static void device_end(struct host_object *o)
 	host_poll_close(&d->poll);
 }
 
-static void device_forked(struct host_object *o)
-{
-	host_poll_close(&((struct host_device *)o)->poll);
-}
-
-const struct host_class host_device_class = { device_renumber, device_end, device_forked };
+const struct host_class host_device_class = { device_renumber, device_end };
 
 int host_open(const char *text)
 {

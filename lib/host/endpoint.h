@@ -125,16 +125,24 @@ void host_bell_wake(const __le64 *bell);
  * @byte: something is there to be read; @filled: no room to write.
  */
 struct host_poll {
-	int user, lib;		/* -1: closed */
+	struct host_poll *next;	/* of all */
+	atomic_int user;	/* -1: closed; calls read it without a lock */
+	int lib;		/* -1: closed */
 	bool byte, filled, hung;
 };
 
+/* Both ends are -1 when it returns an error. */
 int host_poll_open(struct host_poll *p, bool filled, bool nonblock);
-void host_poll_in(struct host_poll *p, bool on);
+/* False: there was no memory for it; try again later. */
+bool host_poll_in(struct host_poll *p, bool on);
 void host_poll_out(struct host_poll *p, bool on);
 void host_poll_hang(struct host_poll *p);
 void host_poll_fail(struct host_poll *p);
 void host_poll_close(struct host_poll *p);
+/* For fork, as those of the table. */
+void host_polls_lock(void);
+void host_polls_unlock(void);
+void host_polls_forked(void);
 
 /* ---- table.c ---- */
 
@@ -154,7 +162,7 @@ struct host_object *host_object_new(struct host_endpoint *ep, enum host_kind kin
 int host_install(struct host_object *o, int fd);
 /* It came to nothing: closes @fd, which is no number of it any more, and drops it. */
 void host_discard(struct host_object *o, int fd);
-/* For fork: all descriptors of the library's are closed, all numbers forgotten. */
+/* For fork: all numbers are forgotten. */
 void host_table_lock(void);
 void host_table_unlock(void);
 void host_table_forked(void);
@@ -195,14 +203,12 @@ struct host_region {
 	bool own;
 	u64 first;			/* byte in the segment */
 	u64 bytes;
-	int user;
 };
 
 /* What is to be done with an object of that kind: when its number goes, and at its end. */
 struct host_class {
 	void (*renumber)(struct host_object *o, int fd);	/* -1: the number goes */
 	void (*end)(struct host_object *o);
-	void (*forked)(struct host_object *o);
 };
 extern const struct host_class host_device_class, host_listener_class, host_queue_class,
 	host_region_class;

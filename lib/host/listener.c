@@ -34,14 +34,7 @@ static void listener_end(struct host_object *o)
 	pthread_mutex_destroy(&lf->lock);
 }
 
-static void listener_forked(struct host_object *o)
-{
-	host_poll_close(&((struct host_listener *)o)->poll);
-}
-
-const struct host_class host_listener_class = {
-	listener_renumber, listener_end, listener_forked
-};
+const struct host_class host_listener_class = { listener_renumber, listener_end };
 
 void host_listener_news(struct host_listener *lf)
 {
@@ -150,7 +143,6 @@ int host_do_listen(struct host_endpoint *ep, struct vine_listen *l)
 	pthread_mutex_init(&lf->lock, NULL);
 	err = host_poll_open(&lf->poll, true, l->flags & VINE_NONBLOCK);
 	if (err) {
-		lf->poll = (struct host_poll){ .user = -1, .lib = -1 };
 		host_put(&lf->o);
 		return err;
 	}

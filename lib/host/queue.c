@@ -31,17 +31,18 @@ int host_check_name(const u8 *name)
 struct host_queue *host_queue_new(struct host_endpoint *ep, bool filled, bool nonblock)
 {
 	struct host_queue *q = (struct host_queue *)host_object_new(ep, HOST_QUEUE);
+	int err;
 
 	if (!q)
 		return NULL;
 	pthread_mutex_init(&q->tx, NULL);
 	pthread_mutex_init(&q->rx, NULL);
-	if (host_poll_open(&q->poll, filled, nonblock)) {
-		q->poll = (struct host_poll){ .user = -1, .lib = -1 };
-		host_put(&q->o);
-		return NULL;
-	}
-	return q;
+	err = host_poll_open(&q->poll, filled, nonblock);
+	if (!err)
+		return q;
+	host_put(&q->o);
+	errno = -err;	/* which ending it may have changed */
+	return NULL;
 }
 
 /* From now on readiness wakes it. With control, after connect or accept. */
@@ -88,12 +89,7 @@ static void queue_end(struct host_object *o)
 	pthread_mutex_destroy(&q->rx);
 }
 
-static void queue_forked(struct host_object *o)
-{
-	host_poll_close(&((struct host_queue *)o)->poll);
-}
-
-const struct host_class host_queue_class = { queue_renumber, queue_end, queue_forked };
+const struct host_class host_queue_class = { queue_renumber, queue_end };
 
 /* ---- state ---- */
 

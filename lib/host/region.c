@@ -44,11 +44,6 @@ static void region_renumber(struct host_object *o, int fd)
 	(void)fd;
 }
 
-static void region_forked(struct host_object *o)
-{
-	(void)o;
-}
-
 static void region_end(struct host_object *o)
 {
 	struct host_region *r = (struct host_region *)o, **at;
@@ -70,7 +65,7 @@ static void region_end(struct host_object *o)
 	pthread_mutex_unlock(&ep->control);
 }
 
-const struct host_class host_region_class = { region_renumber, region_end, region_forked };
+const struct host_class host_region_class = { region_renumber, region_end };
 
 /* ---- mappings ---- */
 

@@ -196,18 +196,13 @@ void host_table_unlock(void)
 
 void host_table_forked(void)
 {
-	struct host_object *o;
 	unsigned int i, n;
 	entry *chunk;
 
 	for (i = 0; i < ARRAY_SIZE(chunks); i++) {
 		chunk = atomic_load(&chunks[i]);
-		for (n = 0; chunk && n < CHUNK; n++) {
-			o = atomic_load(&chunk[n]);
-			if (o)
-				classes[o->kind]->forked(o);
+		for (n = 0; chunk && n < CHUNK; n++)
 			atomic_store(&chunk[n], NULL);
-		}
 	}
 	pthread_mutex_unlock(&lock);
 }
