@@ -16,7 +16,10 @@
  *
  * Threads: every function may be called by any thread at any time, also on one descriptor;
  * what the caller's pointers lead to must not be used by two calls at once. For devices the
- * library has no state of its own. Each endpoint has a thread or two.
+ * library has no state of its own. Each endpoint has a thread or two. Calls on endpoints take
+ * mutexes: none of them in signal handlers. A thread that blocks SIGBUS dies when the file is
+ * truncated; a bad pointer is SIGSEGV, not -EFAULT; a signal in the first 50 us of a wait may
+ * not end it.
  *
  * fork(): devices' descriptors are the child's too. Those of endpoints are nothing there:
  * calls give -EBADF, -ENOTTY or -ENODEV, and mappings of their regions are missing.
@@ -216,6 +219,11 @@ int vine_import(int queue, uint64_t id, uint64_t *bytes);
  * 56 bytes; -ENOTCONN, -ECONNREFUSED not accepted yet, or refused; -EPIPE the other side
  * is gone, and all that it had sent was pulled; -EIO it did something impossible: the
  * queue is broken for good.
+ *
+ * An endpoint's queue polls as a device's, with two exceptions. After a call that waited and
+ * got messages, IN may be there when nothing is, and edges may be missing, until one that does
+ * not wait (@pull_min or @deadline 0) has said what there is. OUT stays until a push has
+ * found no room.
  */
 int vine_transfer(int queue, struct vine_transfer *transfer);
 

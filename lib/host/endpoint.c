@@ -13,6 +13,7 @@
 
 #define POLL_MIN_NS	50000
 #define POLL_MAX_NS	10000000
+#define LATE_NS		10000000	/* until what could not be shown is tried again */
 
 static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct host_endpoint *all;
@@ -190,6 +191,7 @@ void host_take_marks(struct host_endpoint *ep, u32 vector)
 
 void host_drain(struct host_endpoint *ep, u32 vector)
 {
+	host_queues_late(ep);
 	host_take_marks(ep, vector);
 	tidy(ep);
 }
@@ -330,6 +332,8 @@ static void *endpoint_thread(void *arg)
 			return NULL;
 		host_drain(ep, VINE_MAX_VECTORS);
 		until = next;
+		if (atomic_load(&ep->late))
+			until = earlier(until, host_now() + LATE_NS);
 		if (ep->polling) {	/* less and less, until something is marked */
 			ns = atomic_load(&ep->poll_ns);
 			atomic_store(&ep->poll_ns, earlier(ns + ns / 4, POLL_MAX_NS));

@@ -193,6 +193,7 @@ struct host_queue {
 	atomic_bool lazy;		/* waits end before they sleep */
 	atomic_uint slept;		/* the last so many did not */
 	atomic_uint news;		/* counts refreshes */
+	atomic_bool late;		/* not all is shown */
 	atomic_ulong typical_ns;	/* that waits last */
 };
 
@@ -245,6 +246,7 @@ struct host_endpoint {
 	struct host_region *regions;
 	atomic_uint tables;		/* counts changes of services and peers */
 	atomic_bool tidy, tables_news;
+	atomic_bool late;		/* a queue is */
 	atomic_flag heard;		/* a thread that waits hears the bell itself */
 	bool polling;			/* the thread's */
 	atomic_ulong poll_ns;
@@ -314,6 +316,10 @@ void host_queue_publish(struct host_queue *q);
 int host_queue_connected(struct host_queue *q);
 /* Looks at the queue's state, makes the descriptor say it, and wakes who sleeps. */
 void host_queue_refresh(struct host_queue *q);
+/* The same of those that could not be shown before. */
+void host_queues_late(struct host_endpoint *ep);
+/* Makes it so now, or in a while. With rx. */
+void host_queue_readable(struct host_queue *q, bool on);
 /* A connection may wait, or the listener is dead. */
 void host_listener_news(struct host_listener *lf);
 /* Does one wait? With control. */

@@ -36,26 +36,38 @@ static void listener_end(struct host_object *o)
 
 const struct host_class host_listener_class = { listener_renumber, listener_end };
 
+/* With lock. */
+static void readable(struct host_listener *lf)
+{
+	struct host_endpoint *ep = lf->o.ep;
+
+	if (host_poll_in(&lf->poll, true))
+		return;
+	/* then everybody looks again */
+	atomic_store(&ep->tables_news, true);
+	atomic_store(&ep->tidy, true);
+}
+
 void host_listener_news(struct host_listener *lf)
 {
 	pthread_mutex_lock(&lf->lock);
 	if (host_entered(lf->o.ep, lf->o.session))
 		host_poll_fail(&lf->poll);
 	else
-		host_poll_in(&lf->poll, true);
+		readable(lf);
 	atomic_fetch_add(&lf->news, 1);
 	pthread_mutex_unlock(&lf->lock);
 	host_wake(&lf->news);
 }
 
 /* The descriptor says whether somebody waits. With control. */
-static void settle(struct host_listener *lf)
+static void show_waiting(struct host_listener *lf)
 {
 	pthread_mutex_lock(&lf->lock);
 	host_poll_in(&lf->poll, false);
 	/* the look comes after: what is marked meanwhile sends another byte */
 	if (vine_service_waiting(&lf->o.ep->core, &lf->listener))
-		host_poll_in(&lf->poll, true);
+		readable(lf);
 	pthread_mutex_unlock(&lf->lock);
 }
 
@@ -65,7 +77,7 @@ void host_listener_refresh(struct host_listener *lf)
 		host_listener_news(lf);
 		return;
 	}
-	settle(lf);
+	show_waiting(lf);
 	atomic_fetch_add(&lf->news, 1);
 	host_wake(&lf->news);
 }
@@ -81,7 +93,7 @@ static int try_accept(struct host_listener *lf, struct host_queue *q)
 	err = vine_queue_accept(&ep->core, &lf->listener, &q->queue);
 	if (!err)
 		host_queue_publish(q);
-	settle(lf);
+	show_waiting(lf);
 	pthread_mutex_unlock(&ep->control);
 	return err;
 }

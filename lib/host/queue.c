@@ -8,7 +8,10 @@
 #include "host/endpoint.h"
 
 #include <fcntl.h>
+#include <time.h>
 #include <unistd.h>
+
+#define PATIENCE_NS	10000000	/* the longest that a caller keeps the thread waiting */
 
 bool host_nonblocking(int fd)
 {
@@ -105,22 +108,35 @@ int host_queue_connected(struct host_queue *q)
 	return err;
 }
 
-/* Readable, or armed; who sleeps looks itself, and leaves it so. With rx. */
-static int refresh_rx(struct host_queue *q)
+/* The endpoint's thread tries again in a while: something could not be shown now. */
+static void show_later(struct host_queue *q)
 {
-	int ready;
+	atomic_store(&q->late, true);
+	atomic_store(&q->o.ep->late, true);
+}
+
+void host_queue_readable(struct host_queue *q, bool on)
+{
+	if (!host_poll_in(&q->poll, on))
+		show_later(q);
+}
+
+/* Readable, or armed; who sleeps looks itself, and leaves it so. With rx. */
+static int show_messages(struct host_queue *q)
+{
+	int any;
 
 	if (q->poll.byte)
 		return 0;
-	ready = vine_ring_arm(&q->queue.rx);
-	q->armed = !ready;
-	if (ready && !q->waiting)
-		host_poll_in(&q->poll, true);
-	return ready < 0 ? ready : 0;
+	any = vine_ring_arm(&q->queue.rx);
+	q->armed = !any;
+	if (any && !q->waiting)
+		host_queue_readable(q, true);
+	return any < 0 ? any : 0;
 }
 
 /* With tx. */
-static int refresh_tx(struct host_queue *q)
+static int show_room(struct host_queue *q)
 {
 	int space;
 
@@ -134,40 +150,93 @@ static int refresh_tx(struct host_queue *q)
 	return space < 0 ? space : 0;
 }
 
-static void refresh(struct host_queue *q)
+/* With what of @tx and @rx we have. The end takes both. */
+static void show(struct host_queue *q, bool tx, bool rx)
 {
+	bool both = tx && rx;
 	int err;
 
 	if (host_entered(q->o.ep, q->o.session)) {
-		host_poll_fail(&q->poll);
+		if (both)
+			host_poll_fail(&q->poll);
 		return;
 	}
 	err = host_queue_connected(q);
-	if (err == -ECONNREFUSED) {
+	if (err == -ECONNREFUSED && both) {
 		host_poll_hang(&q->poll);
 	} else if (!err) {
-		if (refresh_tx(q) || refresh_rx(q))
+		if ((tx && show_room(q)) || (rx && show_messages(q)))
 			WRITE_ONCE(q->queue.broken, true);
-		if (vine_queue_hung(&q->queue))
+		if (both && vine_queue_hung(&q->queue))
 			host_poll_hang(&q->poll);
 	}
-	if (READ_ONCE(q->queue.broken))
+	if (both && READ_ONCE(q->queue.broken))
 		host_poll_fail(&q->poll);
+}
+
+/*
+ * Callers have tx and rx while they touch their own memory, which may take for ever: a page
+ * that is not there, a debugger. The thread that beats must not wait so long, and at the next
+ * try not at all. After the end calls give them back at once.
+ */
+static bool lock_soon(struct host_queue *q, pthread_mutex_t *mutex, bool patient)
+{
+	struct timespec until;
+
+	if (host_entered(q->o.ep, q->o.session))
+		return !pthread_mutex_lock(mutex);
+	if (!patient)
+		return !pthread_mutex_trylock(mutex);
+	/* by the time of day: TSan does not know pthread_mutex_clocklock() */
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += PATIENCE_NS;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	return !pthread_mutex_timedlock(mutex, &until);
+}
+
+static void refresh(struct host_queue *q, bool patient)
+{
+	bool tx, rx, waiting = true;
+
+	atomic_store(&q->late, false);
+	tx = lock_soon(q, &q->tx, patient);
+	rx = lock_soon(q, &q->rx, patient);
+	if (tx || rx)
+		show(q, tx, rx);
+	/* what was not shown is not lost: it is looked for again */
+	if (!tx || !rx)
+		show_later(q);
+	atomic_fetch_add(&q->news, 1);
+	if (rx) {
+		waiting = q->waiting;
+		pthread_mutex_unlock(&q->rx);
+	}
+	if (tx)
+		pthread_mutex_unlock(&q->tx);
+	if (waiting)
+		host_wake(&q->news);
 }
 
 void host_queue_refresh(struct host_queue *q)
 {
-	bool waiting;
+	refresh(q, true);
+}
 
-	pthread_mutex_lock(&q->tx);
-	pthread_mutex_lock(&q->rx);
-	refresh(q);
-	atomic_fetch_add(&q->news, 1);
-	waiting = q->waiting;
-	pthread_mutex_unlock(&q->rx);
-	pthread_mutex_unlock(&q->tx);
-	if (waiting)
-		host_wake(&q->news);
+void host_queues_late(struct host_endpoint *ep)
+{
+	u32 side, i;
+
+	if (!atomic_exchange(&ep->late, false))
+		return;
+	pthread_mutex_lock(&ep->ready);
+	for (side = 0; side < 2; side++)
+		for (i = 0; i < VINE_MAX_QUEUES; i++)
+			if (ep->queues[side][i] && atomic_load(&ep->queues[side][i]->late))
+				refresh(ep->queues[side][i], false);
+	pthread_mutex_unlock(&ep->ready);
 }
 
 /* ---- connect ---- */

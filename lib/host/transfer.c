@@ -2,9 +2,9 @@
 /*
  * transfer.c - push, pull, wait
  *
- * Who finds messages while it spins ("lazy") leaves the ring unarmed and the descriptor
- * readable, so that neither side makes a system call. Whoever is told that nothing is there
- * can rely on the descriptor: the ring is armed then, and the descriptor not readable.
+ * A call that waits, and finds messages while it spins ("lazy"), leaves the ring unarmed and
+ * the descriptor readable, so that neither side makes a system call. Every other that leaves
+ * the ring empty leaves it armed, and the descriptor not readable.
  */
 #include "host/endpoint.h"
 
@@ -15,6 +15,7 @@
 #define SPIN_LOOKS	32	/* between two looks at the clock */
 #define SLEEPS		8	/* in a row, and nobody is lazy any more */
 #define TRY		8	/* of so many waits one spins in any case */
+#define BELLS		16	/* that are others', and one leaves hearing to the thread */
 
 /* Whether there is a second CPU that could bring something while we spin. */
 static bool may_spin(void)
@@ -125,30 +126,13 @@ struct look {
 	unsigned int news;
 };
 
-/*
- * How the descriptor is left by a pull that got @any, and does not wait. True: there is a
- * message after all.
- */
-static bool settle(struct host_queue *q, bool any, bool empty)
+/* Makes the descriptor say what is there. True: a message is. With rx. */
+static bool show_left(struct host_queue *q)
 {
-	bool arm = !any || !atomic_load_explicit(&q->lazy, memory_order_relaxed);
-
-	if (q->armed) {
-		if (!any)	/* left by who slept */
-			host_poll_in(&q->poll, false);
-		return false;
-	}
-	if (!arm) {
-		host_poll_in(&q->poll, true);
-		return false;
-	}
-	if (!vine_ring_arm(&q->queue.rx)) {
-		host_poll_in(&q->poll, false);
-		q->armed = true;
-		return false;
-	}
-	host_poll_in(&q->poll, true);
-	return empty;
+	if (!q->armed)
+		q->armed = !vine_ring_arm(&q->queue.rx);
+	host_queue_readable(q, !q->armed);
+	return !q->armed;
 }
 
 static void put_message(struct vine_msg *to, const struct vine_cell *cell)
@@ -187,16 +171,18 @@ static int take(struct host_queue *q, struct vine_msg *to, u32 n, u32 *done)
 
 /*
  * Pulls what is there. *@done counts; 0 or the error that stopped it: -EAGAIN also when the
- * caller is to wait, and look at @look first. @min: who gets less, waits.
+ * caller is to wait, and look at @look first. @min: who gets less, waits; 0: nobody does.
  */
 static int pull(struct host_queue *q, struct vine_msg *to, u32 n, u32 min, u32 *done,
 		struct look *look)
 {
+	bool hung, again = false;
 	int err, ret = 0;
-	bool hung;
 
 	pthread_mutex_lock(&q->rx);
-	do {
+	for (;;) {
+		u32 before = *done;
+
 		err = enter_connected(q);
 		if (err)
 			goto out;
@@ -219,7 +205,15 @@ static int pull(struct host_queue *q, struct vine_msg *to, u32 n, u32 min, u32 *
 			err = -EAGAIN;
 			goto out;
 		}
-	} while (settle(q, *done, !ret));
+		if (min && atomic_load_explicit(&q->lazy, memory_order_relaxed)) {
+			host_queue_readable(q, true);
+			break;
+		}
+		/* one that came just now is pulled too; a producer that lies is not chased */
+		if (!show_left(q) || ret || (again && *done == before))
+			break;
+		again = true;
+	}
 	err = ret ? 0 : -EAGAIN;
 out:
 	pthread_mutex_unlock(&q->rx);
@@ -266,7 +260,7 @@ static bool spin(struct host_queue *q, const struct look *look, uint64_t until)
 }
 
 /* Is there a reason to look again? Arms the ring if it is empty. With rx. */
-static bool ready(struct host_queue *q)
+static bool must_look(struct host_queue *q)
 {
 	int ret;
 
@@ -279,15 +273,15 @@ static bool ready(struct host_queue *q)
 
 /*
  * The library's thread is told of a message, and tells who waits. That is one sleeper more
- * than is needed, so one of those who wait hears the bell itself.
+ * than is needed, so one of those who wait hears the bell itself, if it likes to (@hear).
  */
 static int sleep_once(struct host_queue *q, unsigned int seen, const __le64 *bell, u32 rung,
-		      uint64_t deadline)
+		      uint64_t deadline, bool hear)
 {
 	struct host_endpoint *ep = q->o.ep;
 	int err;
 
-	if (atomic_flag_test_and_set(&ep->heard))
+	if (!hear || atomic_flag_test_and_set(&ep->heard))
 		return host_sleep(&q->news, seen, deadline);
 	err = host_sleep_or_bell(&q->news, seen, bell, rung, deadline);
 	atomic_flag_clear(&ep->heard);
@@ -298,14 +292,14 @@ static int sleep_once(struct host_queue *q, unsigned int seen, const __le64 *bel
 
 static int sleep_for_cell(struct host_queue *q, uint64_t deadline)
 {
-	unsigned int seen;
+	unsigned int seen, bells;
 	const __le64 *bell;
 	int err = 0;
 	u32 rung;
 
 	pthread_mutex_lock(&q->rx);
 	q->waiting++;
-	for (;;) {
+	for (bells = 0;; bells++) {
 		seen = atomic_load(&q->news);
 		if (host_entered(q->o.ep, q->o.session)) {
 			err = 0;
@@ -314,14 +308,16 @@ static int sleep_for_cell(struct host_queue *q, uint64_t deadline)
 		/* the word stays mapped, whatever comes */
 		bell = host_bell(q->o.ep);
 		rung = (u32)vine_ld64_acquire(bell);
-		if (ready(q)) {
+		if (must_look(q)) {
 			err = 0;
 			break;
 		}
 		if (err)
 			break;
 		pthread_mutex_unlock(&q->rx);
-		err = sleep_once(q, seen, bell, rung, deadline);
+		err = sleep_once(q, seen, bell, rung, deadline, bells < BELLS);
+		if (!err && host_now() >= deadline)	/* bells may ring all the time */
+			err = -ETIMEDOUT;
 		pthread_mutex_lock(&q->rx);
 	}
 	q->waiting--;
@@ -329,27 +325,42 @@ static int sleep_for_cell(struct host_queue *q, uint64_t deadline)
 	return err;
 }
 
+/* Who does not wait polls. */
+static int stay_exact(struct host_queue *q)
+{
+	atomic_store_explicit(&q->lazy, false, memory_order_relaxed);
+	return -EAGAIN;
+}
+
 /*
  * Waits for a cell, or for the end. 0: look again; -ETIMEDOUT, -EINTR; -EAGAIN: the
  * descriptor says not to wait, which is only asked when that may not be the last system
  * call. Spins for about as long as a sleep costs, if waits were that short lately.
+ * @in_vain: this call's last so many waits brought nothing, as a producer that lies can make
+ * them: then it does not spin, and sleeps somewhat in any case, so that a signal ends it.
  */
-static int await(struct host_queue *q, const struct look *look, uint64_t deadline)
+static int await(struct host_queue *q, const struct look *look, uint64_t deadline,
+		 unsigned int in_vain)
 {
 	uint64_t begin = host_now(), until = min_t(uint64_t, begin + SPIN_NS, deadline);
-	bool lazy = atomic_load_explicit(&q->lazy, memory_order_relaxed);
+	bool lazy = atomic_load_explicit(&q->lazy, memory_order_relaxed) && !in_vain;
+	atomic_uint never = 0;
 	int err;
 
+	if (begin >= deadline)
+		return -ETIMEDOUT;
 	if (!lazy && host_nonblocking(q->poll.user))
-		return -EAGAIN;
-	if (worth_spinning(q) && spin(q, look, until)) {
+		return stay_exact(q);
+	if (!in_vain && worth_spinning(q) && spin(q, look, until)) {
 		atomic_store_explicit(&q->typical_ns, host_now() - begin, memory_order_relaxed);
 		atomic_store_explicit(&q->slept, 0, memory_order_relaxed);
 		atomic_store_explicit(&q->lazy, true, memory_order_relaxed);
 		return 0;
 	}
 	if (lazy && host_nonblocking(q->poll.user))
-		return -EAGAIN;
+		return stay_exact(q);
+	if (in_vain > 1 && host_sleep(&never, 0, until) == -EINTR)
+		return -EINTR;
 	if (atomic_fetch_add_explicit(&q->slept, 1, memory_order_relaxed) >= SLEEPS)
 		atomic_store_explicit(&q->lazy, false, memory_order_relaxed);
 	err = sleep_for_cell(q, deadline);
@@ -363,17 +374,22 @@ static int pull_min(struct host_queue *q, const struct vine_transfer *t, u32 *pu
 	struct vine_msg *to = (struct vine_msg *)(uintptr_t)t->pull;
 	u32 min = t->deadline ? t->pull_min : 0;
 	struct look look = { 0 };
-	int err;
+	unsigned int in_vain = 0;
+	int err, end = 0;
+	u32 before;
 
 	for (;;) {
+		before = *pulled;
 		err = pull(q, to, t->pull_count, min, pulled, &look);
+		if (err == -EAGAIN && end)
+			return end;
 		if (err != -EAGAIN || *pulled >= min)
 			return err;
-		err = await(q, &look, t->deadline);
-		if (err == -EAGAIN)	/* it is not to wait */
+		if (*pulled != before)
+			in_vain = 0;
+		end = await(q, &look, t->deadline, in_vain++);
+		if (end)	/* one more look, which leaves the descriptor as it should be */
 			min = 0;
-		else if (err)
-			return err;
 	}
 }
 
