@@ -456,11 +456,10 @@ static void forked_meanwhile(void)
 	}
 	client = vine_connect(a, "test", 8, VINE_NONBLOCK, 0, NULL);
 	pthread_join(t, NULL);
-	CHECK(client >= 0 && server >= 0);
 	base = mapped();
 	memset(rings(base) + 256, 0xff, 4096);
-	CHECK(vine_pull(server, &m, 1, 0, 0) == -EIO);
-	CHECK(events(server) & POLLERR);
+	EXPECT(vine_pull(server, &m, 1, 0, 0) == -EIO);
+	EXPECT(events(server) & POLLERR);
 	munmap(base, 16 << 20);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
