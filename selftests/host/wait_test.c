@@ -441,19 +441,27 @@ static void forked_meanwhile(void)
 	unsigned char *base;
 	struct vine_msg m;
 	unsigned int before;
+	int forked[2];
 	pthread_t t;
 	pid_t pid;
+	char byte;
 
 	two();
+	EXPECT(!pipe2(forked, O_CLOEXEC));
 	before = descriptors();
 	pthread_create(&t, NULL, accepts, NULL);
 	while (descriptors() < before + 2)
 		poll(NULL, 0, 1);
 	pid = fork();
 	if (!pid) {
-		pause();
+		/* what fork() has the child do is done */
+		if (write(forked[1], "", 1) == 1)
+			pause();
 		_exit(0);
 	}
+	EXPECT(read(forked[0], &byte, 1) == 1);
+	close(forked[0]);
+	close(forked[1]);
 	client = vine_connect(a, "test", 8, VINE_NONBLOCK, 0, NULL);
 	pthread_join(t, NULL);
 	base = mapped();
