@@ -258,8 +258,6 @@ int vine_inodes_init(void);
 void vine_inodes_exit(void);
 /* An inode for the mappings of one device; iput() it. */
 struct inode *vine_inode_new(void);
-/* 0 or -EINVAL: 1 to 31 bytes, and zeroes behind them. */
-int vine_check_name(const u8 *name);
 
 /* ---- listener.c, queue.c, transfer.c, region.c: the calls ---- */
 
@@ -290,12 +288,6 @@ void vine_maker_set(struct vine_maker *maker);
 void vine_maker_drop(struct vine_maker *maker);
 
 /* ---- the rest ---- */
-
-/* What VINE_SERVICES calls a service. */
-static inline u64 vine_service_id(u32 index, u32 gen)
-{
-	return (u64)gen << 32 | (index + 1);
-}
 
 u32 vine_memory_type(void *base);
 

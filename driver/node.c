@@ -43,15 +43,6 @@ struct inode *vine_inode_new(void)
 
 /* ---- calls ---- */
 
-int vine_check_name(const u8 *name)
-{
-	size_t n = strnlen(name, VINE_SERVICE_NAME);
-
-	if (!n || n == VINE_SERVICE_NAME || memchr_inv(name + n, 0, VINE_SERVICE_NAME - n))
-		return -EINVAL;
-	return 0;
-}
-
 static int vine_do_info(struct file *file, void *arg, struct vine_new *new)
 {
 	struct vine_dev *vdev = file->private_data;

@@ -2,8 +2,7 @@
 /*
  * query.c - VINE_QUERY: the tables, for people; VINE_BURY: an administrator's word
  *
- * Other machines write the tables while they are read: each word is read once, and
- * passed on as it is. What is ours, and who made it, stands in private records.
+ * core/query.c says what is in the tables; here is who made what, and who may be told.
  */
 #include <linux/capability.h>
 #include <linux/cred.h>
@@ -84,81 +83,21 @@ union vine_record {
 	struct vine_query_region region;
 };
 
-static_assert(VINE_QUERY_PEER_LIVE == VINE_PEER_LIVE);
-static_assert(VINE_QUERY_PEER_SUSPECT == VINE_PEER_SUSPECT);
-static_assert(VINE_QUERY_PEER_GONE == VINE_PEER_GONE);
-
 static bool vine_query_peer(struct vine_dev *vdev, u32 i, const struct vine_asker *asker,
 			    union vine_record *record)
 {
-	struct vine_query_peer *r = &record->peer;
-	struct vine_core *c = vdev->core;
-	u64 word = vine_ld64_acquire(&vine_peer(c, i)->word);
-
-	if (VINE_PEER_STATE(word) == VINE_PEER_FREE)
-		return false;
-	r->peer = i;
-	r->incarnation = VINE_PEER_INC(word);
-	r->state = VINE_PEER_STATE(word);
-	r->ivposition = VINE_PEER_IVPOS(word);
-	r->vectors = VINE_PEER_VECTORS(word);
-	r->beats = vine_ld64(&vine_peer(c, i)->beat);
-	if (i == c->slot && r->incarnation == c->inc)
-		r->flags |= VINE_QUERY_OWN;
-	else if (VINE_PEER_INC(c->seen[i].word) == r->incarnation)
-		r->silent_ms = (u64)c->seen[i].idle * VINE_TICK_MS;
-	return true;
-}
-
-static_assert(VINE_QUERY_SERVICE_CLAIM == VINE_SERVICE_CLAIM);
-static_assert(VINE_QUERY_SERVICE_LIVE == VINE_SERVICE_LIVE);
-
-/*
- * How many of 64 queues, of which some have a bit in the backlog, wait for @server? Bits
- * outlive those who have given up.
- */
-static u32 vine_count_waiting(struct vine_core *c, u32 first, u64 bits, u64 server)
-{
-	struct vine_wire_queue *e;
-	u32 count = 0;
-
-	for (; bits; bits &= bits - 1) {
-		e = vine_queue_entry(c, first + __ffs64(bits));
-		count += VINE_CTL_STATE(vine_ld64_acquire(&e->ctl)) == VINE_QUEUE_CONNECTING &&
-			vine_ld64(&e->server) == server;
-	}
-	return count;
+	return vine_describe_peer(vdev->core, i, VINE_TICK_MS, &record->peer);
 }
 
 static bool vine_query_service(struct vine_dev *vdev, u32 i, const struct vine_asker *asker,
 			       union vine_record *record)
 {
-	struct vine_query_service *r = &record->service;
-	struct vine_wire_service *s = vine_service(vdev->core, i);
 	struct vine_listener_file *lf = vine_find_listener(vdev, i);
-	u64 ctl = vine_ld64_acquire(&s->ctl), server, bits;
-	u32 n;
 
-	if (VINE_CTL_STATE(ctl) == VINE_SERVICE_FREE)
+	if (!vine_describe_service(vdev->core, i, lf ? &lf->listener : NULL, &record->service))
 		return false;
-	r->id = vine_service_id(i, VINE_CTL_GEN(ctl));
-	r->type = vine_ld64(&s->type);
-	r->peer = VINE_CTL_SLOT(ctl);
-	r->incarnation = VINE_CTL_INC(ctl);
-	r->state = VINE_CTL_STATE(ctl);
-	for (n = 0; n < VINE_SERVICE_NAME - 1; n++)
-		r->name[n] = READ_ONCE(s->name[n]);
-	server = VINE_SERVER(VINE_CTL_GEN(ctl), r->incarnation, r->peer, i);
-	for (n = 0; n < ARRAY_SIZE(s->backlog); n++) {
-		bits = vine_ld64(&s->backlog[n]);
-		if (lf)
-			bits |= lf->listener.pending[n];
-		r->waiting += vine_count_waiting(vdev->core, n * 64, bits, server);
-	}
-	if (lf) {
-		r->flags |= VINE_QUERY_OWN;
-		r->pid = vine_maker_pid(asker, &lf->maker);
-	}
+	if (lf)
+		record->service.pid = vine_maker_pid(asker, &lf->maker);
 	return true;
 }
 
@@ -177,42 +116,19 @@ static void vine_count_messages(struct vine_queue_file *qf, u32 *to_us, u32 *fro
 	spin_unlock(&qf->tx);
 }
 
-static_assert(VINE_QUERY_QUEUE_CLAIM == VINE_QUEUE_CLAIM);
-static_assert(VINE_QUERY_QUEUE_CONNECTING == VINE_QUEUE_CONNECTING);
-static_assert(VINE_QUERY_QUEUE_ACCEPTED == VINE_QUEUE_ACCEPTED);
-static_assert(VINE_QUERY_QUEUE_REFUSED == VINE_QUEUE_REFUSED);
-static_assert(VINE_QUERY_QUEUE_CANCELLED == VINE_QUEUE_CANCELLED);
-
 static bool vine_query_queue(struct vine_dev *vdev, u32 i, const struct vine_asker *asker,
 			     union vine_record *record)
 {
 	struct vine_queue_file *client = vine_find_queue(vdev, VINE_SIDE_CLIENT, i);
 	struct vine_queue_file *server = vine_find_queue(vdev, VINE_SIDE_SERVER, i);
-	struct vine_wire_queue *e = vine_queue_entry(vdev->core, i);
 	struct vine_query_queue *r = &record->queue;
-	u64 ctl = vine_ld64_acquire(&e->ctl), word;
-	u32 shift, n;
+	u32 waiting;
 
-	if (VINE_CTL_STATE(ctl) == VINE_QUEUE_FREE)
-		return false;
 	if (!asker->all && !(client && vine_may_know(asker, &client->maker)) &&
 	    !(server && vine_may_know(asker, &server->maker)))
 		return false;
-	r->queue = i;
-	r->state = VINE_CTL_STATE(ctl);
-	r->client = VINE_CTL_SLOT(ctl);
-	r->client_incarnation = VINE_CTL_INC(ctl);
-	word = vine_ld64(&e->server);
-	r->server = VINE_SERVER_SLOT(word);
-	r->server_incarnation = VINE_SERVER_INC(word);
-	r->service = vine_service_id(VINE_SERVER_SERVICE(word), VINE_SERVER_GEN(word));
-	shift = VINE_RINGS_SHIFT(vine_ld64(&e->rings));
-	if (shift < 32 && 1U << shift >= VINE_MIN_DEPTH && 1U << shift <= VINE_MAX_DEPTH)
-		r->depth = 1U << shift;
-	for (n = 0; n < VINE_MAX_ATTACH; n++)
-		r->attached += !!vine_ld64(&e->attach[n]);
-	r->to_server = VINE_QUERY_UNKNOWN;
-	r->to_client = VINE_QUERY_UNKNOWN;
+	if (!vine_describe_queue(vdev->core, i, r))
+		return false;
 	if (client) {
 		r->flags |= VINE_QUERY_CLIENT;
 		r->client_pid = vine_maker_pid(asker, &client->maker);
@@ -221,9 +137,9 @@ static bool vine_query_queue(struct vine_dev *vdev, u32 i, const struct vine_ask
 	if (server) {
 		r->flags |= VINE_QUERY_SERVER;
 		r->server_pid = vine_maker_pid(asker, &server->maker);
-		vine_count_messages(server, &r->to_server, &n);
+		vine_count_messages(server, &r->to_server, &waiting);
 		if (!client)
-			r->to_client = n;
+			r->to_client = waiting;
 	}
 	if ((client && READ_ONCE(client->queue.broken)) ||
 	    (server && READ_ONCE(server->queue.broken)))
@@ -231,47 +147,19 @@ static bool vine_query_queue(struct vine_dev *vdev, u32 i, const struct vine_ask
 	return true;
 }
 
-static_assert(VINE_QUERY_REGION_CLAIM == VINE_REGION_CLAIM);
-static_assert(VINE_QUERY_REGION_LIVE == VINE_REGION_LIVE);
-static_assert(VINE_QUERY_REGION_DYING == VINE_REGION_DYING);
-
 static bool vine_query_region(struct vine_dev *vdev, u32 i, const struct vine_asker *asker,
 			      union vine_record *record)
 {
 	struct vine_query_region *r = &record->region;
-	struct vine_core *c = vdev->core;
-	struct vine_wire_region *e = vine_region_entry(c, i);
-	const struct vine_use *use = &c->use[i];
-	u64 ctl = vine_ld64_acquire(&e->ctl), count;
 	struct vine_region_file *rf;
 	bool known = asker->all;
-	u32 n;
 
-	if (VINE_CTL_STATE(ctl) == VINE_REGION_FREE)
-		return false;
 	hlist_for_each_entry(rf, &vdev->regions[i], node) {
 		known |= vine_may_know(asker, &rf->maker);
 		if (!r->pid)
 			r->pid = vine_maker_pid(asker, &rf->maker);
 	}
-	if (!known)
-		return false;
-	r->id = VINE_REGION_ID(VINE_CTL_GEN(ctl), i);
-	r->peer = VINE_CTL_SLOT(ctl);
-	r->incarnation = VINE_CTL_INC(ctl);
-	r->state = VINE_CTL_STATE(ctl);
-	count = VINE_EXTENT_COUNT(vine_ld64(&e->extent));
-	if (count <= c->geo.chunks)
-		r->bytes = count << c->geo.shift;
-	for (n = 0; n < VINE_MAX_PEERS; n++)
-		if (vine_ld32(&e->hold[n]))
-			r->holders |= 1ULL << n;
-	if (use->id == r->id) {
-		r->users = use->refs;
-		r->flags |= use->own ? VINE_QUERY_OWN : 0;
-		r->flags |= use->rings ? VINE_QUERY_RINGS : 0;
-	}
-	return true;
+	return known && vine_describe_region(vdev->core, i, r);
 }
 
 /* ---- calls ---- */

@@ -161,26 +161,6 @@ static __poll_t vine_queue_poll(struct file *file, poll_table *wait)
 
 /* ---- VINE_CONNECT ---- */
 
-static bool vine_find_service(struct vine_dev *vdev, const struct vine_connect *c,
-			      struct vine_service_seen *found)
-{
-	struct vine_service_seen seen;
-	bool any = false;
-	u32 i;
-
-	for (i = 0; i < VINE_MAX_SERVICES; i++) {
-		if (!vine_service_read(vdev->core, i, &seen))
-			continue;
-		if (c->id ? c->id != vine_service_id(i, seen.gen) :
-			    strncmp(seen.name, c->name, VINE_SERVICE_NAME))
-			continue;
-		if (!any || seen.slot < found->slot)
-			*found = seen;
-		any = true;
-	}
-	return any;
-}
-
 /* One try. -ENOENT: there is no such service (now). */
 static int vine_try_connect(struct vine_queue_file *qf, const struct vine_connect *c)
 {
@@ -191,7 +171,7 @@ static int vine_try_connect(struct vine_queue_file *qf, const struct vine_connec
 	err = vine_control_enter(vdev, VINE_SESSION_ANY, &srcu);
 	if (err)
 		return err;
-	if (!vine_find_service(vdev, c, &service))
+	if (!vine_service_find(vdev->core, c->id, c->name, &service))
 		err = -ENOENT;
 	else
 		err = vine_queue_connect(vdev->core, &qf->queue, &service, c->depth);

@@ -356,6 +356,22 @@ void vine_service_withdraw(struct vine_core *core, struct vine_listener *listene
 bool vine_service_read(struct vine_core *core, u32 index,
 		       struct vine_service_seen *seen);
 
+/*
+ * The one that is called @id outside or, when that is 0, of the slot that comes first of
+ * those that offer @name. False: there is none.
+ */
+bool vine_service_find(struct vine_core *core, u64 id, const u8 *name,
+		       struct vine_service_seen *found);
+
+/* What a service is called outside. */
+static inline u64 vine_service_id(u32 index, u32 gen)
+{
+	return (u64)gen << 32 | (index + 1);
+}
+
+/* Of VINE_NAME_SIZE bytes. 0 or -EINVAL: 1 to 31 bytes, and zeroes behind them. */
+int vine_check_name(const u8 *name);
+
 /* True when a connection may wait. Moves the shared backlog to .pending. [control] */
 bool vine_service_waiting(struct vine_core *core, struct vine_listener *listener);
 
@@ -427,5 +443,27 @@ int vine_queue_import(struct vine_queue *queue, u64 id);
 
 /* Recycles what both sides have closed. [control] */
 void vine_queue_sweep(struct vine_core *core);
+
+/* ---- query.c ---- */
+
+struct vine_query_peer;
+struct vine_query_service;
+struct vine_query_queue;
+struct vine_query_region;
+
+/*
+ * Entry @i of a table as linux/vine.h has it, into @record, which is zeroed. False: it is
+ * free. What the core does not know is left to the shell: processes, and of our own
+ * queues which sides they are and what waits there. [control]
+ *
+ * @tick_ms: milliseconds between two calls of vine_tick()
+ * @own: our listener, if it is ours
+ */
+bool vine_describe_peer(struct vine_core *core, u32 i, u32 tick_ms,
+			struct vine_query_peer *record);
+bool vine_describe_service(struct vine_core *core, u32 i, const struct vine_listener *own,
+			   struct vine_query_service *record);
+bool vine_describe_queue(struct vine_core *core, u32 i, struct vine_query_queue *record);
+bool vine_describe_region(struct vine_core *core, u32 i, struct vine_query_region *record);
 
 #endif /* VINE_CORE_H */

@@ -51,6 +51,38 @@ bool vine_service_read(struct vine_core *c, u32 index, struct vine_service_seen 
 	return vine_ld64(&s->ctl) == ctl && vine_peer_live(c, seen->slot, seen->inc);
 }
 
+bool vine_service_find(struct vine_core *c, u64 id, const u8 *name,
+		       struct vine_service_seen *found)
+{
+	struct vine_service_seen seen;
+	bool any = false;
+	u32 i;
+
+	for (i = 0; i < VINE_MAX_SERVICES; i++) {
+		if (!vine_service_read(c, i, &seen))
+			continue;
+		if (id ? id != vine_service_id(i, seen.gen) :
+			 strncmp(seen.name, (const char *)name, VINE_NAME_SIZE))
+			continue;
+		if (!any || seen.slot < found->slot)
+			*found = seen;
+		any = true;
+	}
+	return any;
+}
+
+int vine_check_name(const u8 *name)
+{
+	size_t n = strnlen((const char *)name, VINE_NAME_SIZE), i;
+
+	if (!n || n == VINE_NAME_SIZE)
+		return -EINVAL;
+	for (i = n; i < VINE_NAME_SIZE; i++)
+		if (name[i])
+			return -EINVAL;
+	return 0;
+}
+
 int vine_service_offer(struct vine_core *c, struct vine_listener *l, const char *name,
 		       u64 type)
 {

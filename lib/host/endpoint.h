@@ -299,14 +299,6 @@ int host_do_attach(struct host_queue *q, struct vine_attach *a);
 int host_do_import(struct host_queue *q, struct vine_import *i);
 int host_do_transfer(struct host_queue *q, struct vine_transfer *t);
 
-/* What a service is called outside. */
-static inline u64 host_service_id(u32 index, u32 gen)
-{
-	return (u64)gen << 32 | (index + 1);
-}
-
-/* 0 or -EINVAL: 1 to 31 bytes, and zeroes behind them. */
-int host_check_name(const u8 *name);
 /* Does the descriptor say that its calls do not wait? */
 bool host_nonblocking(int fd);
 

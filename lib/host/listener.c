@@ -147,7 +147,7 @@ int host_do_listen(struct host_endpoint *ep, struct vine_listen *l)
 
 	if (l->flags & ~VINE_NONBLOCK)
 		return -EOPNOTSUPP;
-	if (l->reserved || host_check_name(l->name))
+	if (l->reserved || vine_check_name(l->name))
 		return -EINVAL;
 	lf = (struct host_listener *)host_object_new(ep, HOST_LISTENER);
 	if (!lf)

@@ -2,8 +2,7 @@
 /*
  * query.c - what the tables say; an administrator's word
  *
- * Who has the file can read all of it, so all of it is told. Other machines write while it
- * is read: each word is read once, and passed on as it is.
+ * Who has the file can read all of it, so all of it is told.
  */
 #include "host/endpoint.h"
 
@@ -55,7 +54,7 @@ int host_do_services(struct host_endpoint *ep, struct vine_services *s)
 			continue;
 		if (count < room) {
 			to[count] = (struct vine_service){
-				.id = host_service_id(seen.index, seen.gen), .type = seen.type,
+				.id = vine_service_id(seen.index, seen.gen), .type = seen.type,
 				.peer = seen.slot, .incarnation = seen.inc,
 			};
 			memcpy(to[count].name, seen.name, strlen(seen.name));
@@ -71,57 +70,18 @@ int host_do_services(struct host_endpoint *ep, struct vine_services *s)
 
 static bool query_peer(struct host_endpoint *ep, u32 i, void *record)
 {
-	struct vine_query_peer *r = record;
-	struct vine_core *c = &ep->core;
-	u64 word = vine_ld64_acquire(&vine_peer(c, i)->word);
-
-	if (VINE_PEER_STATE(word) == VINE_PEER_FREE)
-		return false;
-	r->peer = i;
-	r->incarnation = VINE_PEER_INC(word);
-	r->state = VINE_PEER_STATE(word);
-	r->ivposition = VINE_PEER_IVPOS(word);
-	r->vectors = VINE_PEER_VECTORS(word);
-	r->beats = vine_ld64(&vine_peer(c, i)->beat);
-	if (i == c->slot && r->incarnation == c->inc)
-		r->flags |= VINE_QUERY_OWN;
-	else if (VINE_PEER_INC(c->seen[i].word) == r->incarnation)
-		r->silent_ms = (u64)c->seen[i].idle * HOST_TICK_MS;
-	return true;
+	return vine_describe_peer(&ep->core, i, HOST_TICK_MS, record);
 }
 
 static bool query_service(struct host_endpoint *ep, u32 i, void *record)
 {
-	struct vine_query_service *r = record;
-	struct vine_core *c = &ep->core;
-	struct vine_wire_service *s = vine_service(c, i);
 	struct host_listener *lf = ep->listeners[i];
-	u64 ctl = vine_ld64_acquire(&s->ctl), server, bits;
-	struct vine_wire_queue *e;
-	u32 n;
+	struct vine_query_service *r = record;
 
-	if (VINE_CTL_STATE(ctl) == VINE_SERVICE_FREE)
+	if (!vine_describe_service(&ep->core, i, lf ? &lf->listener : NULL, r))
 		return false;
-	r->id = host_service_id(i, VINE_CTL_GEN(ctl));
-	r->type = vine_ld64(&s->type);
-	r->peer = VINE_CTL_SLOT(ctl);
-	r->incarnation = VINE_CTL_INC(ctl);
-	r->state = VINE_CTL_STATE(ctl);
-	for (n = 0; n < VINE_SERVICE_NAME - 1; n++)
-		r->name[n] = READ_ONCE(s->name[n]);
-	server = VINE_SERVER(VINE_CTL_GEN(ctl), r->incarnation, r->peer, i);
-	for (n = 0; n < ARRAY_SIZE(s->backlog); n++) {
-		bits = vine_ld64(&s->backlog[n]) | (lf ? lf->listener.pending[n] : 0);
-		for (; bits; bits &= bits - 1) {	/* they outlive those who gave up */
-			e = vine_queue_entry(c, n * 64 + vine_lowest_bit(bits));
-			r->waiting += vine_ld64(&e->server) == server &&
-				VINE_CTL_STATE(vine_ld64(&e->ctl)) == VINE_QUEUE_CONNECTING;
-		}
-	}
-	if (lf) {
-		r->flags |= VINE_QUERY_OWN;
+	if (lf)
 		r->pid = getpid();
-	}
 	return true;
 }
 
@@ -143,28 +103,11 @@ static bool query_queue(struct host_endpoint *ep, u32 i, void *record)
 {
 	struct host_queue *client = ep->queues[VINE_SIDE_CLIENT][i];
 	struct host_queue *server = ep->queues[VINE_SIDE_SERVER][i];
-	struct vine_wire_queue *e = vine_queue_entry(&ep->core, i);
 	struct vine_query_queue *r = record;
-	u64 ctl = vine_ld64_acquire(&e->ctl), word;
-	u32 shift, n;
+	u32 waiting;
 
-	if (VINE_CTL_STATE(ctl) == VINE_QUEUE_FREE)
+	if (!vine_describe_queue(&ep->core, i, r))
 		return false;
-	r->queue = i;
-	r->state = VINE_CTL_STATE(ctl);
-	r->client = VINE_CTL_SLOT(ctl);
-	r->client_incarnation = VINE_CTL_INC(ctl);
-	word = vine_ld64(&e->server);
-	r->server = VINE_SERVER_SLOT(word);
-	r->server_incarnation = VINE_SERVER_INC(word);
-	r->service = host_service_id(VINE_SERVER_SERVICE(word), VINE_SERVER_GEN(word));
-	shift = VINE_RINGS_SHIFT(vine_ld64(&e->rings));
-	if (shift < 32 && 1U << shift >= VINE_MIN_DEPTH && 1U << shift <= VINE_MAX_DEPTH)
-		r->depth = 1U << shift;
-	for (n = 0; n < VINE_MAX_ATTACH; n++)
-		r->attached += !!vine_ld64(&e->attach[n]);
-	r->to_server = VINE_QUERY_UNKNOWN;
-	r->to_client = VINE_QUERY_UNKNOWN;
 	if (client) {
 		r->flags |= VINE_QUERY_CLIENT;
 		r->client_pid = getpid();
@@ -173,9 +116,9 @@ static bool query_queue(struct host_endpoint *ep, u32 i, void *record)
 	if (server) {
 		r->flags |= VINE_QUERY_SERVER;
 		r->server_pid = getpid();
-		count_messages(server, &r->to_server, &n);
+		count_messages(server, &r->to_server, &waiting);
 		if (!client)
-			r->to_client = n;
+			r->to_client = waiting;
 	}
 	if ((client && READ_ONCE(client->queue.broken)) ||
 	    (server && READ_ONCE(server->queue.broken)))
@@ -186,30 +129,11 @@ static bool query_queue(struct host_endpoint *ep, u32 i, void *record)
 static bool query_region(struct host_endpoint *ep, u32 i, void *record)
 {
 	struct vine_query_region *r = record;
-	struct vine_core *c = &ep->core;
-	struct vine_wire_region *e = vine_region_entry(c, i);
-	const struct vine_use *use = &c->use[i];
-	u64 ctl = vine_ld64_acquire(&e->ctl), count;
-	u32 n;
 
-	if (VINE_CTL_STATE(ctl) == VINE_REGION_FREE)
+	if (!vine_describe_region(&ep->core, i, r))
 		return false;
-	r->id = VINE_REGION_ID(VINE_CTL_GEN(ctl), i);
-	r->peer = VINE_CTL_SLOT(ctl);
-	r->incarnation = VINE_CTL_INC(ctl);
-	r->state = VINE_CTL_STATE(ctl);
-	count = VINE_EXTENT_COUNT(vine_ld64(&e->extent));
-	if (count <= c->geo.chunks)
-		r->bytes = count << c->geo.shift;
-	for (n = 0; n < VINE_MAX_PEERS; n++)
-		if (vine_ld32(&e->hold[n]))
-			r->holders |= 1ULL << n;
-	if (use->id == r->id) {
-		r->users = use->refs;
-		r->flags |= use->own ? VINE_QUERY_OWN : 0;
-		r->flags |= use->rings ? VINE_QUERY_RINGS : 0;
-		r->pid = use->rings ? 0 : getpid();
-	}
+	if (r->users && !(r->flags & VINE_QUERY_RINGS))
+		r->pid = getpid();
 	return true;
 }
 

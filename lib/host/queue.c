@@ -18,18 +18,6 @@ bool host_nonblocking(int fd)
 	return fcntl(fd, F_GETFL) & O_NONBLOCK;
 }
 
-int host_check_name(const u8 *name)
-{
-	size_t length = strnlen((const char *)name, VINE_NAME_SIZE), i;
-
-	if (!length || length == VINE_NAME_SIZE)
-		return -EINVAL;
-	for (i = length; i < VINE_NAME_SIZE; i++)
-		if (name[i])
-			return -EINVAL;
-	return 0;
-}
-
 /* A queue that is not connected yet. */
 struct host_queue *host_queue_new(struct host_endpoint *ep, bool filled, bool nonblock)
 {
@@ -241,26 +229,6 @@ void host_queues_late(struct host_endpoint *ep)
 
 /* ---- connect ---- */
 
-static bool find_service(struct host_endpoint *ep, const struct vine_connect *c,
-			 struct vine_service_seen *found)
-{
-	struct vine_service_seen seen;
-	bool any = false;
-	u32 i;
-
-	for (i = 0; i < VINE_MAX_SERVICES; i++) {
-		if (!vine_service_read(&ep->core, i, &seen))
-			continue;
-		if (c->id ? c->id != host_service_id(i, seen.gen) :
-			    strncmp(seen.name, (const char *)c->name, VINE_SERVICE_NAME))
-			continue;
-		if (!any || seen.slot < found->slot)
-			*found = seen;
-		any = true;
-	}
-	return any;
-}
-
 /* One try. -ENOENT: there is no such service (now). */
 static int try_connect(struct host_queue *q, const struct vine_connect *c)
 {
@@ -270,7 +238,7 @@ static int try_connect(struct host_queue *q, const struct vine_connect *c)
 
 	if (err)
 		return err;
-	if (!find_service(ep, c, &service))
+	if (!vine_service_find(&ep->core, c->id, c->name, &service))
 		err = -ENOENT;
 	else
 		err = vine_queue_connect(&ep->core, &q->queue, &service, c->depth);
@@ -361,7 +329,7 @@ int host_do_connect(struct host_endpoint *ep, struct vine_connect *c)
 
 	if (c->flags & ~(VINE_NONBLOCK | VINE_WAIT_SERVICE))
 		return -EOPNOTSUPP;
-	if (c->id ? memcmp(c->name, none, sizeof(none)) : host_check_name(c->name))
+	if (c->id ? memcmp(c->name, none, sizeof(none)) : vine_check_name(c->name))
 		return -EINVAL;
 	if (c->depth < VINE_MIN_DEPTH || c->depth > VINE_MAX_DEPTH || c->depth & (c->depth - 1))
 		return -EINVAL;

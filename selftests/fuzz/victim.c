@@ -8,6 +8,7 @@
  */
 #include <stdio.h>
 #include "fuzz.h"
+#include <linux/vine.h>
 
 #define MAX_INSNS	200
 #define MAX_ACCESSES	1000000		/* of one input: then it ends */
@@ -37,6 +38,7 @@ static bool bystander;		/* it has a queue with victim 0 */
 #define LEAVE		(4 + BURY)
 #define DRAIN		(1 + 2 * VINE_SUMMARIES + VINE_LEAVES)
 #define READ_SERVICE	(6 + VINE_NAME_SIZE)
+#define FIND		(VINE_MAX_SERVICES * READ_SERVICE)
 #define OFFER		(VINE_MAX_SERVICES * (READ_SERVICE + 2) + VINE_NAME_SIZE + 2 + TABLES)
 #define WAITING		(2 * VINE_MAX_QUEUES / 64)
 #define WITHDRAW	(2 + WAITING + VINE_MAX_QUEUES * (3 + MARK) + TABLES)
@@ -49,6 +51,10 @@ static bool bystander;		/* it has a queue with victim 0 */
 #define RESULT		3
 #define CELL		(1 + VINE_CELL_PAYLOAD / 8)
 #define COUNT		13	/* 2^12 cells at most */
+#define DESCRIBE_PEER	2
+#define DESCRIBE_SERVICE (2 + VINE_NAME_SIZE + VINE_MAX_QUEUES / 64 + 2 * VINE_MAX_QUEUES)
+#define DESCRIBE_QUEUE	(3 + VINE_MAX_ATTACH)
+#define DESCRIBE_REGION	(2 + VINE_MAX_PEERS)
 #define USAGE		(VINE_MAX_PEERS + VINE_MAX_SERVICES + VINE_MAX_QUEUES + VINE_MAX_REGIONS)
 
 /* What is freed in a call is no more than there is, or was ours; two accesses for each. */
@@ -216,6 +222,31 @@ static void call_usage(void)
 	     u.chunks_free <= u.chunks && u.chunks == core()->geo.chunks, "usage");
 }
 
+/* What a query tells of one entry of each table. */
+static void call_describe(const struct insn *in)
+{
+	const struct vine_listener *own = caller->offers[in->c % LISTENERS] ?
+					  &caller->listener[in->c % LISTENERS] : NULL;
+	struct vine_query_peer p = { 0 };
+	struct vine_query_service s = { 0 };
+	struct vine_query_queue q = { 0 };
+	struct vine_query_region r = { 0 };
+
+	CALL(NULL, DESCRIBE_PEER, 0, vine_describe_peer(core(), in->b % VINE_MAX_PEERS, 1, &p));
+	segment_called();
+	CALL(NULL, DESCRIBE_SERVICE, 0,
+	     vine_describe_service(core(), in->b % VINE_MAX_SERVICES, own, &s));
+	segment_called();
+	MUST(!s.name[VINE_NAME_SIZE - 1] && s.waiting <= VINE_MAX_QUEUES, "describe");
+	CALL(NULL, DESCRIBE_QUEUE, 0, vine_describe_queue(core(), in->v % VINE_MAX_QUEUES, &q));
+	segment_called();
+	MUST(q.depth <= VINE_MAX_DEPTH && !(q.depth & (q.depth - 1)) &&
+	     q.attached <= VINE_MAX_ATTACH, "describe");
+	CALL(NULL, DESCRIBE_REGION, 0,
+	     vine_describe_region(core(), in->b % VINE_MAX_REGIONS, &r));
+	MUST(r.bytes <= core()->geo.size, "describe");
+}
+
 /* ---- services ---- */
 
 static void call_offer(const struct insn *in)
@@ -263,6 +294,22 @@ static bool read_service(u32 index, struct vine_service_seen *seen)
 	return there;
 }
 
+static bool find_service(const struct insn *in, struct vine_service_seen *seen)
+{
+	u8 name[VINE_NAME_SIZE] = "service ?";
+	bool there;
+
+	if (!(in->b & 0x80))
+		return read_service(in->b % 8, seen);
+	name[8] = 'a' + in->b % 4;
+	there = CALL(NULL, FIND, 0, vine_service_find(core(), 0, name, seen));
+	segment_called();
+	if (there)
+		MUST(seen->slot < VINE_MAX_PEERS && seen->index < VINE_MAX_SERVICES &&
+		     !strcmp(seen->name, (const char *)name), "find");
+	return there;
+}
+
 /* ---- queues ---- */
 
 static void drop_queue(u32 i)
@@ -282,7 +329,7 @@ static void call_connect(const struct insn *in)
 	struct vine_queue *q;
 	int err;
 
-	if (i == QUEUES || !read_service(in->b % 8, &seen))
+	if (i == QUEUES || !find_service(in, &seen))
 		return;
 	if (in->c >= 240)
 		depth = in->v;
@@ -615,6 +662,9 @@ static void call(const struct insn *in)
 		break;
 	case DO_USAGE:
 		call_usage();
+		break;
+	case DO_DESCRIBE:
+		call_describe(in);
 		break;
 	case DO_OFFER:
 		call_offer(in);
