@@ -5,7 +5,6 @@
  * The server is a thread here, and a machine in the segment is what it says of one.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -23,6 +22,7 @@
 #include <linux/vine_wire.h>
 #include <vine.h>
 
+#include "descriptors.h"
 #include "tap.h"
 
 #define SIZE	(16 << 20)
@@ -197,39 +197,22 @@ static bool looks_when_rung(struct server *s)
 	return !bits && !readable(s->own);
 }
 
-/* Descriptors of the process; with @what only those that are one. */
-static int descriptors(const char *what)
-{
-	DIR *d = opendir("/proc/self/fd");
-	char is[256] = "";
-	struct dirent *e;
-	int n = 0;
-
-	while ((e = readdir(d))) {
-		memset(is, 0, sizeof(is));
-		if (!what || (readlinkat(dirfd(d), e->d_name, is, sizeof(is) - 1) > 0 &&
-			      !strcmp(is, what)))
-			n++;
-	}
-	closedir(d);
-	return n;
-}
-
 /* It is refused, and leaves nothing behind. */
 static bool refused(void (*says)(struct server *s))
 {
 	struct server s;
-	int before, device;
+	unsigned int before;
+	int device;
 	bool good;
 
 	server_begin(&s);
-	before = descriptors(NULL);
+	before = count_descriptors(NULL);
 	device = open_while(&s, says);
 	good = EXPECT(device == -EPROTO);
 	if (device >= 0)
 		vine_close(device);
 	hang_up(&s);
-	good &= EXPECT(descriptors(NULL) == before);
+	good &= EXPECT(count_descriptors(NULL) == before);
 	server_end(&s);
 	return good;
 }
@@ -295,13 +278,14 @@ static void *babble(void *arg)
 static void forks_have_nothing(void)
 {
 	static const char eventfd_name[] = "anon_inode:[eventfd]";
-	int device, before, i, status = 0;
+	int device, i, status = 0;
+	unsigned int before;
 	struct server s;
 	pthread_t t;
 	pid_t pid;
 
 	server_begin(&s);
-	before = descriptors(eventfd_name);
+	before = count_descriptors(eventfd_name);
 	device = open_while(&s, greets);
 	CHECK(device >= 0);
 	atomic_store(&enough, false);
@@ -309,7 +293,7 @@ static void forks_have_nothing(void)
 	for (i = 0; i < SCALED(1000) && !status; i++) {
 		pid = fork();
 		if (!pid)
-			_exit(descriptors(eventfd_name) != before);
+			_exit(count_descriptors(eventfd_name) != before);
 		EXPECT(pid > 0 && waitpid(pid, &status, 0) == pid);
 	}
 	EXPECT(!status);
@@ -417,21 +401,22 @@ static void too_many_descriptors(void)
 /* Its slot has said how many vectors it has. */
 static void late_vector(void)
 {
-	int device, before, all;
+	unsigned int before, all;
+	int device;
 	struct server s;
 
 	server_begin(&s);
-	all = descriptors(NULL);
+	all = count_descriptors(NULL);
 	device = open_while(&s, greets);
 	CHECK(device >= 0);
-	before = descriptors(NULL);
+	before = count_descriptors(NULL);
 	tell(&s, SELF, s.other);
 	tell(&s, MACHINE + 1, s.other);
 	heard(&s);
-	CHECK(descriptors(NULL) == before + 1);
+	CHECK(count_descriptors(NULL) == before + 1);
 	CHECK(looks_when_rung(&s) && !vine_close(device));
 	hang_up(&s);
-	CHECK(descriptors(NULL) == all);
+	CHECK(count_descriptors(NULL) == all);
 	server_end(&s);
 }
 

@@ -4,7 +4,6 @@
  * is, and whatever our other threads do
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -21,6 +20,7 @@
 #include <linux/vine_wire.h>
 #include <vine.h>
 
+#include "descriptors.h"
 #include "tap.h"
 
 #define SECONDS(n)	vine_deadline_ms((n) * 1000)
@@ -417,17 +417,6 @@ static void closed_meanwhile(void)
 
 #ifndef __SANITIZE_THREAD__
 
-static unsigned int descriptors(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	unsigned int n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
-
 static void *accepts(void *arg)
 {
 	(void)arg;
@@ -448,9 +437,9 @@ static void forked_meanwhile(void)
 
 	two();
 	EXPECT(!pipe2(forked, O_CLOEXEC));
-	before = descriptors();
+	before = count_descriptors(NULL);
 	pthread_create(&t, NULL, accepts, NULL);
-	while (descriptors() < before + 2)
+	while (count_descriptors(NULL) < before + 2)
 		poll(NULL, 0, 1);
 	pid = fork();
 	if (!pid) {

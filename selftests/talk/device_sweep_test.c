@@ -7,7 +7,6 @@
  * library makes fails. Nothing crashes, hangs or is left; what is done is done right.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -17,6 +16,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "descriptors.h"
 #include "tap.h"
 
 #include "actor.h"
@@ -32,17 +32,6 @@
 #define NEXT(at)	((at) + (UNIT_PERCENT < 20 ? 3 + (at) / 2 : 1))
 
 static struct actor actor;
-
-static unsigned int count_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	unsigned int n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
 
 /* The actor sees the end of a queue a little later. */
 static bool all_closed(void)
@@ -232,7 +221,7 @@ static bool scenario(void)
 /* Plays it with a new actor, and looks whether anything is left. True: nothing went wrong. */
 static bool play(enum actor_trick trick, int at)
 {
-	unsigned int fds = count_fds();
+	unsigned int fds = count_descriptors(NULL);
 	bool worked;
 
 	memset(&actor, 0, sizeof(actor));
@@ -246,7 +235,7 @@ static bool play(enum actor_trick trick, int at)
 	EXPECT(all_closed());
 	actor_stop(&actor);
 	EXPECT(!actor.violations);
-	EXPECT(count_fds() == fds);
+	EXPECT(count_descriptors(NULL) == fds);
 	return worked;
 }
 

@@ -3,7 +3,6 @@
  * device_test.c - the back end "device", with an appliance that misbehaves (actor.h)
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -15,6 +14,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "descriptors.h"
 #include "tap.h"
 
 #include "actor.h"
@@ -46,27 +46,16 @@ static const char *device_path;
 static vine_accel **accels;
 static int accel_count;
 
-static unsigned int count_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	unsigned int n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
-
 /* Of both ends of a queue: two on a device, four of endpoints. */
 static unsigned int queue_fds(void)
 {
 	int own = vine_open(NULL), listener = vine_listen(own, "own", 0, VINE_NONBLOCK);
-	unsigned int before = count_fds(), n;
+	unsigned int before = count_descriptors(NULL), n;
 	int client = vine_connect(own, "own", 2, VINE_NONBLOCK, 0, NULL);
 	int server = vine_accept(listener, 0, VINE_FOREVER, NULL);
 
 	EXPECT(client >= 0 && server >= 0);
-	n = count_fds() - before;
+	n = count_descriptors(NULL) - before;
 	vine_close(client);
 	vine_close(server);
 	vine_close(listener);
@@ -716,7 +705,7 @@ static void dies(void)
 
 	if (!begin())
 		return;
-	fds = count_fds();
+	fds = count_descriptors(NULL);
 	shared_proc = vine_proc_register(CPU, "p", "p", 1);
 	got = vine_proc_get(CPU, "got");
 	wrong = woken = 0;
@@ -748,7 +737,7 @@ static void dies(void)
 	free(others);
 	vine_proc_put(shared_proc);
 	vine_proc_put(got);
-	EXPECT(count_fds() <= fds + both + 1);	/* both ends of a task queue, a region */
+	EXPECT(count_descriptors(NULL) <= fds + both + 1);	/* both ends of a task queue, a region */
 	end();
 }
 
@@ -1431,7 +1420,7 @@ static int child(const struct job *j, unsigned int fds)
 {
 	int bad = 0, quiet = mute();
 
-	bad |= count_fds() != fds + 1 ? 1 : 0;		/* one more, by mute() */
+	bad |= count_descriptors(NULL) != fds + 1 ? 1 : 0;	/* one more, by mute() */
 	bad |= vine_task_wait(j->task) != task_failed ? 2 : 0;
 	bad |= vine_data_deref(j->in) ? 4 : 0;
 	/* its own life; the parent's actor serves it as well */
@@ -1447,7 +1436,7 @@ static void forked(void)
 {
 	int status, told[2], end_of[2];
 	bool endpoints = on_endpoint();
-	unsigned int fds, idle = count_fds();
+	unsigned int fds, idle = count_descriptors(NULL);
 	struct job j;
 	char byte;
 	pid_t pid;
@@ -1464,7 +1453,7 @@ static void forked(void)
 	 * No device, two queues and a region. Of endpoints nothing but the actor's numbers of
 	 * those, and of its listener.
 	 */
-	fds = endpoints ? idle + 4 + 4 : count_fds() - 4;
+	fds = endpoints ? idle + 4 + 4 : count_descriptors(NULL) - 4;
 	pid = fork();
 	if (!pid) {
 		int bad = child(&j, fds);
@@ -1550,7 +1539,7 @@ static void exit_in_flight(void)
 {
 	vine_task *task;
 	struct job j;
-	unsigned int fds = count_fds();
+	unsigned int fds = count_descriptors(NULL);
 	int round;
 
 	for (round = 0; round < 3; round++) {
@@ -1565,7 +1554,7 @@ static void exit_in_flight(void)
 		vine_data_free(j.in);
 		end();
 		EXPECT(vine_task_wait(j.task) == task_failed);	/* stale */
-		EXPECT(count_fds() == fds);
+		EXPECT(count_descriptors(NULL) == fds);
 	}
 }
 

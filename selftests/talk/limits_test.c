@@ -78,6 +78,17 @@ static bool others_work(void)
 	return ok;
 }
 
+/* An appliance that may have so many descriptors. */
+static pid_t start_with(unsigned int files)
+{
+	pid_t pid;
+
+	appliance_files = files;
+	pid = appliance_start(&plain);
+	appliance_files = 0;
+	return pid;
+}
+
 static int connect_only(const struct peer *p)
 {
 	return vine_connect(p->device, "vinetalk", TALK_DEPTH, 0, vine_deadline_ms(PATIENCE_MS),
@@ -96,9 +107,7 @@ static void test_queues(void)
 	struct peer p;
 	pid_t pid;
 
-	appliance_files = FILES;
-	pid = appliance_start(&plain);
-	appliance_files = 0;
+	pid = start_with(FILES);
 	CHECK(open_on(1, &p));
 	be(1);
 	for (i = 0; i < QUEUES; i++) {
@@ -300,9 +309,7 @@ static void regions(unsigned int files, unsigned int fit)
 	struct peer p;
 	pid_t pid;
 
-	appliance_files = files;
-	pid = appliance_start(&plain);
-	appliance_files = 0;
+	pid = start_with(files);
 	CHECK(open_on(1, &p));
 	be(1);
 	for (i = 0; i < 6; i++)
