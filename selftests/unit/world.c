@@ -290,12 +290,7 @@ int world_offer(struct peer *server, struct vine_listener *l, const char *name)
 
 int world_find(struct peer *client, const char *name, struct vine_service_seen *seen)
 {
-	u32 i;
-
-	for (i = 0; i < VINE_MAX_SERVICES; i++)
-		if (vine_service_read(&client->core, i, seen) && !strcmp(seen->name, name))
-			return 0;
-	return -ENOENT;
+	return vine_service_find(&client->core, 0, (const u8 *)name, seen) ? 0 : -ENOENT;
 }
 
 int world_pair(struct peer *client, struct peer *server, u32 depth,
