@@ -159,7 +159,14 @@ static void permit(int ruleset, const char *path, uint64_t access)
 	close(rule.parent_fd);
 }
 
-/* A kernel that has no Landlock leaves it what its user may read. */
+/* A kernel may have no Landlock, or be started without. */
+bool sandbox_keeps_files(void)
+{
+	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) >= 0 ||
+	       (errno != ENOSYS && errno != EOPNOTSUPP);
+}
+
+/* Where there is no Landlock it is left what its user may read. */
 static int restrict_files(void)
 {
 	static const char *const folders[] = {
@@ -172,7 +179,7 @@ static int restrict_files(void)
 	unsigned int i;
 
 	if (ruleset < 0)
-		return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -1;
+		return sandbox_keeps_files() ? -1 : 0;
 	for (i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
 		permit(ruleset, folders[i], LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_EXECUTE);
 	permit(ruleset, "/etc/ld.so.cache", LANDLOCK_ACCESS_FS_READ_FILE);

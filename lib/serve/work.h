@@ -109,6 +109,8 @@ int work_drop_capabilities(void);
  */
 int sandbox_rights(const struct work_self *self);
 int sandbox_close(void);
+/* False: on this kernel it can read all files that its user may. */
+bool sandbox_keeps_files(void);
 
 /* Of a worker of source: takes away what it does not need. 0 or -1. */
 int confine_source(const struct work_self *self);

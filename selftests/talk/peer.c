@@ -6,14 +6,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,6 +39,7 @@ static struct shared *shared;
 static struct vine_serve *served;	/* in the appliance */
 static pid_t running;
 unsigned int appliance_files;
+bool appliance_small_kernel;
 
 void peer_nap(void)
 {
@@ -104,6 +109,23 @@ static void lose_device(int sig)
 	fake_vine_error = sig == SIGUSR1 ? ENOTCONN : ENODEV;
 }
 
+#define LOAD(what)	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, what))
+#define IS(value, yes, no)	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, yes, no)
+#define RETURN(what)	BPF_STMT(BPF_RET | BPF_K, what)
+
+static int lose_features(void)
+{
+	struct sock_filter filter[] = {
+		LOAD(nr), IS(SYS_landlock_create_ruleset, 0, 1), RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+		IS(SYS_prctl, 0, 3), LOAD(args[0]), IS(PR_GET_TID_ADDRESS, 0, 1),
+		RETURN(SECCOMP_RET_ERRNO | EINVAL), RETURN(SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof(filter) / sizeof(filter[0]), filter };
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
 static int appliance(const struct vine_serve_options *options)
 {
 	const struct rlimit files = { appliance_files, appliance_files };
@@ -113,6 +135,8 @@ static int appliance(const struct vine_serve_options *options)
 
 	if (appliance_files)
 		setrlimit(RLIMIT_NOFILE, &files);
+	if (appliance_small_kernel && lose_features())
+		return 1;
 	o.size = sizeof(o);
 	o.log = log_line;
 	served = vine_serve_new(&o, error);

@@ -37,6 +37,8 @@ enum { CPU0, CPU1, GPU0, FPGA0, ACCELERATORS };
 pid_t appliance_start(const struct vine_serve_options *options);
 /* How many descriptors the next one may have; 0: as many as this process. */
 extern unsigned int appliance_files;
+/* To the next one its kernel looks as if built without CHECKPOINT_RESTORE and Landlock. */
+extern bool appliance_small_kernel;
 /* Ends it, or waits until it ends. Its exit status; 0: vine_serve_run() gave 0. */
 int appliance_stop(pid_t pid);
 int appliance_wait(pid_t pid);
