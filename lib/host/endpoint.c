@@ -531,20 +531,27 @@ static int open_lock(struct host_endpoint *ep, int fd, const struct host_name *n
 			 strerror(-lock_fd));
 }
 
+/* A fork's child closes whatever the server has given us by then. The memory, or -errno. */
+static int open_server(struct host_endpoint *ep, const char *path)
+{
+	struct host_server *s = host_server_new();
+
+	if (!s)
+		return -ENOMEM;
+	pthread_mutex_lock(&all_lock);
+	ep->server = s;
+	pthread_mutex_unlock(&all_lock);
+	return host_server_open(s, path, &ep->ivposition, &ep->vectors);
+}
+
 /* The file, its locks, its mapping, and a slot. */
 static int endpoint_begin(struct host_endpoint *ep, struct host_name *name)
 {
 	int fd, err;
 
-	if (name->kind == HOST_SERVER) {
-		err = host_server_open(name->path, &ep->server, &fd, &ep->ivposition, &ep->vectors);
-		if (err)
-			return err;
-	} else {
-		fd = host_segment_file(name);
-		if (fd < 0)
-			return fd;
-	}
+	fd = name->kind == HOST_SERVER ? open_server(ep, name->path) : host_segment_file(name);
+	if (fd < 0)
+		return fd;
 	ep->off = name->off;
 	err = open_lock(ep, fd, name);
 	if (!err)

@@ -272,9 +272,10 @@ __le64 *host_bell(struct host_endpoint *ep);
 
 /* ---- server.c ---- */
 
-/* Connects; says what the server gave. */
-int host_server_open(const char *path, struct host_server **server, int *memory,
-		     u32 *ivposition, u32 *vectors);
+/* What is not connected yet, or NULL. */
+struct host_server *host_server_new(void);
+/* Connects; says what the server gave. A descriptor of the memory, the caller's, or -errno. */
+int host_server_open(struct host_server *s, const char *path, u32 *ivposition, u32 *vectors);
 int host_server_start(struct host_server *s, struct host_endpoint *ep);
 void host_server_ring(struct host_server *s, u32 ivposition, u32 vector);
 /* Its thread has ended when it returns; peers can still be rung. */

@@ -31,23 +31,25 @@ struct neighbour {
 };
 
 struct host_server {
+	pthread_mutex_t lock;		/* all descriptors below: a fork's child closes them */
 	int socket, stop[2];
 	uint8_t bytes[8];		/* of a value: those that have come */
 	size_t have;
 	int fd;				/* and what came with them, or -1 */
+	int memory;			/* -1: it has not come yet */
+	enum { VERSION, ID, MEMORY, PEERS, GREETED } next;
 	u32 id, vectors;		/* ours, and how many: fixed by the greeting */
-	bool greeted;
 	int eventfd[64];
+	struct neighbour *neighbours;
 	struct host_endpoint *ep;
 	pthread_t thread;
 	bool running;
-	pthread_mutex_t lock;		/* once the thread runs: what a fork's child closes */
-	struct neighbour *neighbours;
 };
 
 /*
  * One value, and the descriptor that came with it, or -1. 0; -EAGAIN: not all of it is there
  * yet; -EPROTO: several descriptors, or no end; -ECONNRESET: the server has gone. Does not wait.
+ * With the lock.
  */
 static int receive(struct host_server *s, int64_t *value, int *fd)
 {
@@ -74,8 +76,7 @@ static int receive(struct host_server *s, int64_t *value, int *fd)
 	    c->cmsg_len == CMSG_LEN(sizeof(int)))
 		memcpy(&got, CMSG_DATA(c), sizeof(int));
 	if (msg.msg_flags & MSG_CTRUNC || (got >= 0 && s->fd >= 0)) {
-		if (got >= 0)
-			close(got);
+		*fd = got;
 		return -EPROTO;
 	}
 	if (got >= 0)
@@ -88,33 +89,6 @@ static int receive(struct host_server *s, int64_t *value, int *fd)
 	s->have = 0;
 	s->fd = -1;
 	return 0;
-}
-
-/* The same until @deadline, then -ETIMEDOUT. */
-static int await(struct host_server *s, uint64_t deadline, int64_t *value, int *fd)
-{
-	struct pollfd p = { .fd = s->socket, .events = POLLIN };
-	uint64_t now;
-	int err;
-
-	while ((now = host_now()) < deadline) {
-		err = receive(s, value, fd);
-		if (err != -EAGAIN)
-			return err;
-		poll(&p, 1, (int)((deadline - now) / 1000000 + 1));
-	}
-	return -ETIMEDOUT;
-}
-
-/* One without a descriptor. */
-static int await_plain(struct host_server *s, uint64_t deadline, int64_t *value)
-{
-	int fd, err = await(s, deadline, value, &fd);
-
-	if (err || fd < 0)
-		return err;
-	close(fd);
-	return -EPROTO;
 }
 
 /* Whatever else can be written to might kill us (SIGPIPE), or never take it. */
@@ -155,7 +129,7 @@ static void forget(struct host_server *s, u32 id)
 	free(n);
 }
 
-static void learn(struct host_server *s, u32 id, int fd)
+static void learn(struct host_server *s, u32 id, int *fd)
 {
 	struct neighbour *n = find(s, id);
 
@@ -167,45 +141,66 @@ static void learn(struct host_server *s, u32 id, int fd)
 			s->neighbours = n;
 		}
 	}
-	if (n && n->vectors < ARRAY_SIZE(n->eventfd))
-		n->eventfd[n->vectors++] = fd;
-	else
-		close(fd);
+	if (n && n->vectors < ARRAY_SIZE(n->eventfd)) {
+		n->eventfd[n->vectors++] = *fd;
+		*fd = -1;
+	}
 }
 
-/* What the server says of a peer, ourselves too. 0 or -EPROTO. With the lock. */
-static int hear(struct host_server *s, int64_t value, int fd)
+/* ---- what the server says: all with the lock; @fd is -1 afterwards if it was taken ---- */
+
+/* One of the first three words. 0 or -EPROTO. */
+static int hear_greeting(struct host_server *s, int64_t value, int *fd)
 {
-	if (value < 0 || value >= MOST_IDS || (fd >= 0 && !is_eventfd(fd))) {
-		if (fd >= 0)
-			close(fd);
-		return -EPROTO;
+	switch (s->next++) {
+	case VERSION:
+		return value || *fd >= 0 ? -EPROTO : 0;
+	case ID:
+		s->id = (u32)value;
+		return value < 0 || value >= MOST_IDS || *fd >= 0 ? -EPROTO : 0;
+	default:
+		if (value != -1 || *fd < 0)
+			return -EPROTO;
+		s->memory = *fd;
+		*fd = -1;
+		return 0;
 	}
+}
+
+/* Of a peer, ourselves too. 0 or -EPROTO. */
+static int hear_of_peer(struct host_server *s, int64_t value, int *fd)
+{
+	if (value < 0 || value >= MOST_IDS || (*fd >= 0 && !is_eventfd(*fd)))
+		return -EPROTO;
 	if ((u32)value != s->id) {
-		if (fd >= 0)
+		if (*fd >= 0)
 			learn(s, (u32)value, fd);
 		else
 			forget(s, (u32)value);
-	} else if (fd >= 0 && !s->greeted && s->vectors < VINE_MAX_VECTORS) {
-		s->eventfd[s->vectors++] = fd;
-	} else if (fd >= 0) {
-		close(fd);	/* our slot has said how many there are */
+	} else if (*fd >= 0 && s->next == PEERS && s->vectors < VINE_MAX_VECTORS) {
+		s->eventfd[s->vectors++] = *fd;	/* later ones our slot does not tell of */
+		*fd = -1;
 	}
 	return 0;
 }
 
-/* Something has come. 0, or an error: it will say no more that makes sense. */
+/*
+ * What has come. 0; -EAGAIN: that was not all of a word; another error: it will say no more
+ * that makes sense. Without the lock.
+ */
 static int listen_on(struct host_server *s)
 {
 	int64_t value;
-	int fd, err;
+	int fd = -1, err;
 
 	pthread_mutex_lock(&s->lock);
 	err = receive(s, &value, &fd);
 	if (!err)
-		err = hear(s, value, fd);
+		err = s->next < PEERS ? hear_greeting(s, value, &fd) : hear_of_peer(s, value, &fd);
 	pthread_mutex_unlock(&s->lock);
-	return err == -EAGAIN ? 0 : err;
+	if (fd >= 0)
+		close(fd);	/* see drop() */
+	return err;
 }
 
 void host_server_ring(struct host_server *s, u32 ivposition, u32 vector)
@@ -241,6 +236,7 @@ static void *server_thread(void *arg)
 {
 	struct pollfd p[2 + 64] = { { 0 } };
 	struct host_server *s = arg;
+	int err;
 	u32 v;
 
 	pthread_setname_np(pthread_self(), "vine-server");
@@ -253,7 +249,8 @@ static void *server_thread(void *arg)
 			continue;
 		if (p[0].revents)
 			return NULL;
-		if (p[1].revents && listen_on(s))
+		err = p[1].revents ? listen_on(s) : 0;
+		if (err && err != -EAGAIN)
 			p[1].fd = -1;
 		for (v = 0; v < s->vectors; v++)
 			if (p[2 + v].revents && take_ring(s->eventfd[v]))
@@ -273,48 +270,67 @@ int host_server_start(struct host_server *s, struct host_endpoint *ep)
 
 /* ---- opening and closing ---- */
 
-static int dial(const char *path, uint64_t deadline)
+/*
+ * Forks take the lock, and a server may let us wait: it is held while a descriptor is made, and
+ * not while we wait.
+ */
+static int make_descriptors(struct host_server *s)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&s->lock);
+	s->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (s->socket < 0 || pipe2(s->stop, O_CLOEXEC))
+		err = -errno;
+	pthread_mutex_unlock(&s->lock);
+	return err;
+}
+
+static int dial(struct host_server *s, const char *path, uint64_t deadline)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int fd, err;
+	int err;
 
 	if (strlen(path) >= sizeof(a.sun_path))
 		return host_fail(-EINVAL, "%.60s... is longer than a socket's path may be", path);
 	strcpy(a.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	while (connect(fd, (struct sockaddr *)&a, sizeof(a))) {
+	while (connect(s->socket, (struct sockaddr *)&a, sizeof(a))) {
 		/* it does not take those who wait already */
 		err = errno == EAGAIN ? -ETIMEDOUT : -errno;
-		if (err == -ETIMEDOUT && host_now() < deadline) {
-			poll(NULL, 0, 10);
-			continue;
-		}
-		close(fd);
-		return host_fail(err, "no server answers at %s: %s", path, strerror(-err));
+		if (err != -ETIMEDOUT || host_now() >= deadline)
+			return host_fail(err, "no server answers at %s: %s", path, strerror(-err));
+		poll(NULL, 0, 10);
 	}
-	return fd;
+	return 0;
+}
+
+/* The next word, until @deadline, then -ETIMEDOUT. */
+static int await(struct host_server *s, uint64_t deadline)
+{
+	struct pollfd p = { .fd = s->socket, .events = POLLIN };
+	uint64_t now;
+	int err;
+
+	while ((now = host_now()) < deadline) {
+		err = listen_on(s);
+		if (err != -EAGAIN)
+			return err;
+		poll(&p, 1, (int)((deadline - now) / 1000000 + 1));
+	}
+	return -ETIMEDOUT;
 }
 
 /* All that belongs to those who are there: ours come last. */
 static int greet_peers(struct host_server *s, uint64_t deadline)
 {
 	uint64_t until = deadline;
-	int64_t value;
-	int fd, err;
+	int err;
 
 	/*
 	 * It does not say how many vectors there are. Ours are the last: when there is one
 	 * and no more comes for a while, that was all.
 	 */
-	for (;;) {
-		err = await(s, until, &value, &fd);
-		if (err)
-			break;
-		err = hear(s, value, fd);
-		if (err)
-			return err;
+	while (!(err = await(s, until))) {
 		if (s->vectors)
 			until = host_now() + LAST_MS * 1000000ULL;
 		if (until > deadline)
@@ -323,31 +339,34 @@ static int greet_peers(struct host_server *s, uint64_t deadline)
 	return s->vectors && (err == -ETIMEDOUT || err == -ECONNRESET) ? 0 : err;
 }
 
-/* The memory, our ID, and the peers. */
-static int greet(struct host_server *s, const char *path, uint64_t deadline, int *memory)
+/* Not under a lock that forks take: it may be anything, and take long. */
+static void drop(struct host_server *s, int *fd)
 {
-	int64_t version, id, value = 0;
-	struct stat st;
-	int err;
+	int was;
 
-	err = await_plain(s, deadline, &version);
-	if (!err && version)
-		err = -EPROTO;
-	if (!err)
-		err = await_plain(s, deadline, &id);
-	if (!err && (id < 0 || id >= MOST_IDS))
-		err = -EPROTO;
-	if (!err)
-		err = await(s, deadline, &value, memory);
+	pthread_mutex_lock(&s->lock);
+	was = *fd;
+	*fd = -1;
+	pthread_mutex_unlock(&s->lock);
+	if (was >= 0)
+		close(was);
+}
+
+/* The memory, our ID, and the peers. */
+static int greet(struct host_server *s, const char *path, uint64_t deadline)
+{
+	struct stat st;
+	int err = 0;
+
+	while (!err && s->next < PEERS)
+		err = await(s, deadline);
 	/* it is opened again, which of other things than files waits, or does something */
-	if (!err && (value != -1 || *memory < 0 || fstat(*memory, &st) || !S_ISREG(st.st_mode)))
+	if (!err && (fstat(s->memory, &st) || !S_ISREG(st.st_mode))) {
+		drop(s, &s->memory);
 		err = -EPROTO;
-	if (err)
-		goto out;
-	s->id = (u32)id;
-	err = greet_peers(s, deadline);
-	s->greeted = true;
-out:
+	}
+	if (!err)
+		err = greet_peers(s, deadline);
 	if (err == -ECONNRESET)
 		return host_fail(-EPROTO, "the server at %s hangs up", path);
 	if (err)
@@ -355,38 +374,40 @@ out:
 				 err == -ETIMEDOUT ? "the server at %s is silent" :
 				 "the server at %s refuses, or does not speak ivshmem's protocol",
 				 path);
+	s->next = GREETED;
 	return 0;
 }
 
-int host_server_open(const char *path, struct host_server **server, int *memory,
-		     u32 *ivposition, u32 *vectors)
+struct host_server *host_server_new(void)
 {
-	uint64_t deadline = host_now() + PATIENCE_MS * 1000000ULL;
 	struct host_server *s = calloc(1, sizeof(*s));
-	int err;
 
 	if (!s)
-		return -ENOMEM;
+		return NULL;
 	pthread_mutex_init(&s->lock, NULL);
-	*memory = -1;
-	s->fd = -1;
-	s->stop[0] = s->stop[1] = -1;
-	s->socket = dial(path, deadline);
-	err = s->socket < 0 ? s->socket : 0;
-	if (!err && pipe2(s->stop, O_CLOEXEC))
-		err = -errno;
+	s->socket = s->stop[0] = s->stop[1] = s->fd = s->memory = -1;
+	return s;
+}
+
+int host_server_open(struct host_server *s, const char *path, u32 *ivposition, u32 *vectors)
+{
+	uint64_t deadline = host_now() + PATIENCE_MS * 1000000ULL;
+	int fd, err;
+
+	err = make_descriptors(s);
 	if (!err)
-		err = greet(s, path, deadline, memory);
-	if (err) {
-		if (*memory >= 0)
-			close(*memory);
-		host_server_close(s);
+		err = dial(s, path, deadline);
+	if (!err)
+		err = greet(s, path, deadline);
+	if (err)
 		return err;
-	}
-	*server = s;
 	*ivposition = s->id;
 	*vectors = s->vectors;
-	return 0;
+	fd = host_reopen(s->memory);
+	if (fd < 0)
+		host_fail(fd, "cannot open what the server at %s gave again through /proc: %s", path,
+			  strerror(-fd));
+	return fd;
 }
 
 static void close_all(struct host_server *s)
@@ -395,8 +416,10 @@ static void close_all(struct host_server *s)
 
 	if (s->socket >= 0)
 		close(s->socket);
-	if (s->fd >= 0)
+	if (s->fd >= 0)		/* in a fork's child */
 		close(s->fd);
+	if (s->memory >= 0)
+		close(s->memory);
 	if (s->stop[0] >= 0) {
 		close(s->stop[0]);
 		close(s->stop[1]);
@@ -409,13 +432,14 @@ static void close_all(struct host_server *s)
 
 void host_server_stop(struct host_server *s)
 {
-	if (!s->running)
-		return;
-	s->running = false;
-	/* not closed: a fork's child may be about to */
-	while (write(s->stop[1], "", 1) < 0 && errno == EINTR)
-		;
-	pthread_join(s->thread, NULL);
+	if (s->running) {
+		s->running = false;
+		/* not closed: a fork's child may be about to */
+		while (write(s->stop[1], "", 1) < 0 && errno == EINTR)
+			;
+		pthread_join(s->thread, NULL);
+	}
+	drop(s, &s->fd);
 }
 
 void host_server_close(struct host_server *s)

@@ -87,16 +87,22 @@ static void greets(struct server *s)
 	tell(s, SELF, s->own);
 }
 
-/* All but the last of what was said is known when that has been read. */
-static void heard(struct server *s)
+/* Until the client has read what was said. */
+static void all_read(struct server *s)
 {
 	uint64_t until = vine_deadline_ms(10000);
 	int left = 1;
 
-	tell(s, 60000, -1);	/* somebody has left who never came */
 	while (!ioctl(s->to, SIOCOUTQ, &left) && left && vine_deadline_ms(0) < until)
 		poll(NULL, 0, 1);
 	EXPECT(!left);
+}
+
+/* All but the last of what was said is known when that has been read. */
+static void heard(struct server *s)
+{
+	tell(s, 60000, -1);	/* somebody has left who never came */
+	all_read(s);
 }
 
 /* ---- scenes ---- */
@@ -301,6 +307,51 @@ static void forks_have_nothing(void)
 	pthread_join(t, NULL);
 	CHECK(!vine_close(device));
 	server_end(&s);
+}
+
+static unsigned int fork_at;	/* so many halves of words are said before */
+static unsigned int descriptors;
+
+/* In the greeting: has the child more than we had, and our end of the connection? */
+static void fork_when_read(struct server *s)
+{
+	int status = -1;
+	pid_t pid;
+
+	all_read(s);
+	pid = fork();
+	if (!pid)
+		_exit(count_descriptors(NULL) != descriptors + 1);
+	EXPECT(pid > 0 && waitpid(pid, &status, 0) == pid && !status);
+}
+
+static void greets_with_fork(struct server *s)
+{
+	const int64_t value[] = { 0, SELF, -1, MACHINE, SELF };
+	const int fd[] = { -1, -1, s->memory, s->other, s->own };
+	unsigned int i;
+
+	for (i = 0; i < 10; i++) {
+		if (i == fork_at)
+			fork_when_read(s);
+		EXPECT(say(s->to, (char *)&value[i / 2] + i % 2 * 4, 4, &fd[i / 2],
+			   i % 2 == 0 && fd[i / 2] >= 0));
+	}
+}
+
+/* Nor is it the fork that waits for the server. */
+static void forked_while_greeted(void)
+{
+	struct server s;
+	int device;
+
+	for (fork_at = 0; fork_at < 10; fork_at++) {
+		server_begin(&s);
+		descriptors = count_descriptors(NULL);
+		device = open_while(&s, greets_with_fork);
+		CHECK(device >= 0 && !vine_close(device));
+		server_end(&s);
+	}
 }
 
 #endif
@@ -531,6 +582,7 @@ static const struct tap_test tests[] = {
 	{ "a server that gives out IDs anew does not harm who has one", ids_begin_anew },
 #ifndef __SANITIZE_THREAD__	/* has no threads after a fork */
 	{ "a fork's child has none of the server's descriptors", forks_have_nothing },
+	{ "nor has one that is forked in the middle of the greeting", forked_while_greeted },
 #endif
 	{ "what is no eventfd is not taken for one", no_eventfd },
 	{ "what is no file is not taken for memory", no_file },
