@@ -160,6 +160,7 @@ static void names(void)
 	CHECK(vine_open("server:/x?size=1M") == -EINVAL);
 	CHECK(vine_open("shm:x?size=3Q") == -EINVAL);
 	CHECK(vine_open("shm:x?off=4097&size=16M") == -EINVAL);
+	CHECK(vine_open("shm:/dev/zero") == -EINVAL);
 	CHECK(vine_open("server:/nonexistent/socket") == -ENOENT);
 	snprintf(text, sizeof(text), "shm:%s?size=64K", shm);
 	CHECK(vine_open(text) == -ENOSPC);
@@ -246,6 +247,21 @@ static void refusals(void)
 	CHECK(vine_import(server, 12345, NULL) == -ENOENT);
 	CHECK(vine_push(a, &m, 1) == -ENOTTY);
 	CHECK(vine_region(a, 1ULL << 40, NULL) == -ENOSPC);
+	curtain();
+}
+
+/* Of a short message the rest is zero: whatever its sender had there stays with it. */
+static void short_message(void)
+{
+	struct vine_msg m = { .len = 1 };
+	unsigned int i;
+
+	connected(8);
+	memset(m.data, 0xff, sizeof(m.data));
+	CHECK(vine_push(client, &m, 1) == 1);
+	CHECK(vine_pull(server, &m, 1, 1, SECONDS(10)) == 1 && m.len == 1 && m.data[0] == 0xff);
+	for (i = 1; i < sizeof(m.data); i++)
+		CHECK(!m.data[i]);
 	curtain();
 }
 
@@ -523,6 +539,61 @@ static void regions(void)
 	curtain();
 }
 
+/* All that is free is written to, and then had again. */
+static void zeroed(void)
+{
+	struct vine_info info;
+	uint64_t bytes, i;
+	char *memory;
+	int region;
+
+	two();
+	info = info_of(a);
+	bytes = info.chunks_free * (uint64_t)info.chunk_size;
+	region = vine_region(a, bytes, NULL);
+	CHECK(region >= 0 && !vine_map(region, bytes, (void **)&memory));
+	memset(memory, 0xff, bytes);
+	CHECK(!vine_unmap(memory, bytes) && !vine_close(region));
+	region = vine_region(b, bytes, NULL);
+	CHECK(region >= 0 && !vine_map(region, bytes, (void **)&memory));
+	for (i = 0; i < bytes && !memory[i]; i++)
+		;
+	CHECK(i == bytes);
+	CHECK(!vine_unmap(memory, bytes) && !vine_close(region));
+	CHECK(!vine_close(a) && !vine_close(b));
+	nothing_left();
+}
+
+/* Of another segment, where one of ours may have the same ID; one that was imported. */
+static void attached(void)
+{
+	char elsewhere[128];
+	uint64_t bytes, id;
+	int d, own, others[3], import;
+	unsigned int i;
+
+	two();
+	listener = vine_listen(a, "test", 3, 0);
+	client = vine_connect(a, "test", 8, VINE_NONBLOCK, 0, NULL);
+	server = vine_accept(listener, 0, SECONDS(10), NULL);
+	own = vine_region(a, 1, NULL);
+	CHECK(server >= 0 && own >= 0);
+	CHECK(vine_attach(server, own, &id) == -EINVAL);
+	snprintf(elsewhere, sizeof(elsewhere), "shm:%s?off=16M&size=16M", shm);
+	d = vine_open(elsewhere);
+	for (i = 0; i < 3; i++) {
+		others[i] = vine_region(d, 1, NULL);
+		CHECK(others[i] >= 0 && vine_attach(client, others[i], &id) == -EINVAL);
+	}
+	CHECK(!vine_attach(client, own, &id));
+	import = vine_import(server, id, &bytes);
+	CHECK(import >= 0 && vine_attach(client, import, &id) == -EINVAL);
+	for (i = 0; i < 3; i++)
+		CHECK(!vine_close(others[i]));
+	CHECK(!vine_close(d) && !vine_close(import) && !vine_close(own));
+	curtain();
+}
+
 static void queried(void)
 {
 	struct vine_query_queue q[4];
@@ -559,6 +630,71 @@ static void closed_by_another(void)
 	CHECK(vine_pull(client, &m, 1, 0, 0) == -EBADF);
 	CHECK(!vine_close(listener) && !vine_close(a) && !vine_close(b));
 	nothing_left();
+}
+
+/* Its number is another's now: then it ends. */
+static void closed_otherwise(void)
+{
+	int number;
+
+	connected(8);
+	number = client;
+	CHECK(!close(number));
+	client = vine_listen(a, "other", 3, 0);
+	CHECK(client == number && comes(server, POLLHUP));
+	curtain();
+}
+
+static atomic_int broken_pipes;
+
+static void on_broken_pipe(int number)
+{
+	(void)number;
+	atomic_fetch_add(&broken_pipes, 1);
+}
+
+/* Nobody has the other end of the descriptor's socket pair, and a message is to be shown. */
+static void no_broken_pipe(void)
+{
+	struct sigaction action = { .sa_handler = on_broken_pipe }, old;
+	struct vine_msg m;
+
+	sigaction(SIGPIPE, &action, &old);
+	connected(8);
+	CHECK(send_number(client, 1) == 1 && send_number(client, 2) == 1);
+	CHECK(!close(server));
+	CHECK(vine_pull(server, &m, 1, 0, 0) == 1);
+	CHECK(!atomic_load(&broken_pipes));
+	sigaction(SIGPIPE, &old, NULL);
+	curtain();
+}
+
+/* Descriptors that a program has which we execute. */
+static unsigned int inherited(void)
+{
+	unsigned int n = 0;
+	int fd, flags;
+
+	for (fd = 0; fd < 1024; fd++) {
+		flags = fcntl(fd, F_GETFD);
+		n += flags >= 0 && !(flags & FD_CLOEXEC);
+	}
+	return n;
+}
+
+static void close_on_exec(void)
+{
+	unsigned int before = inherited();
+	int region, import;
+	uint64_t id;
+
+	connected(8);
+	region = vine_region(a, 1, NULL);
+	CHECK(region >= 0 && !vine_attach(client, region, &id));
+	import = vine_import(server, id, NULL);
+	CHECK(import >= 0 && inherited() == before);
+	CHECK(!vine_close(region) && !vine_close(import));
+	curtain();
 }
 
 static void *churner(void *arg)
@@ -627,6 +763,39 @@ static void forked(void)
 	CHECK(send_number(client, 1) == 1 && vine_pull(server, &m, 1, 1, SECONDS(10)) == 1);
 	CHECK(!(events(server, 0) & POLLHUP));
 	curtain();
+}
+
+/* Is a part of the segment mapped? */
+static bool mapped_here(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	bool found = false;
+	char line[512];
+
+	while (fgets(line, sizeof(line), maps))
+		found |= !!strstr(line, path);
+	fclose(maps);
+	return found;
+}
+
+/* It would go on using what is others' when the parent has let go. */
+static void forked_mappings(void)
+{
+	void *memory;
+	int region;
+	pid_t pid;
+
+	two();
+	region = vine_region(a, 65536, NULL);
+	CHECK(region >= 0 && !vine_map(region, 65536, &memory));
+	CHECK(mapped_here());
+	pid = fork();
+	if (!pid)
+		_exit(mapped_here());
+	CHECK(well(pid));
+	CHECK(!vine_unmap(memory, 65536) && !vine_close(region));
+	CHECK(!vine_close(a) && !vine_close(b));
+	nothing_left();
 }
 
 /* ---- two processes ---- */
@@ -791,6 +960,7 @@ static void taken_for_dead(void)
 		now = info_of(a);
 	while (now.incarnation == info.incarnation && vine_deadline_ms(1) < until);
 	CHECK(now.incarnation == info.incarnation + 1 && !now.own_regions);
+	CHECK(vine_push(client, &m, 1) == -ENOTCONN);
 	CHECK(!vine_unmap(memory, 65536) && !vine_close(region) && !vine_close(client));
 	/* and goes on */
 	client = vine_connect(a, "test", 8, VINE_NONBLOCK, 0, NULL);
@@ -1045,24 +1215,35 @@ static void other_bus_error(int number)
 	_exit(7);
 }
 
-/* What is not ours is for whoever handled it before. */
-static void foreign_bus_error(void)
+/* How a process ends that has an endpoint and touches nothing, which is not ours. */
+static int end_by_bus_error(void (*handler)(int))
 {
-	int status, fd;
+	int status = -1, fd;
+	volatile char *p;
 	pid_t pid;
-	char *p;
 
-	fresh();
 	pid = fork();
 	if (!pid) {
-		signal(SIGBUS, other_bus_error);
-		a = vine_open(name);	/* the child's first: but the handler may be there already */
-		signal(SIGBUS, other_bus_error);
+		signal(SIGBUS, handler);
+		a = vine_open(name);
 		fd = memfd_create("short", MFD_CLOEXEC);
 		p = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
 		_exit(p[0]);
 	}
-	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 7);
+	EXPECT(waitpid(pid, &status, 0) == pid);
+	return status;
+}
+
+/* The library's is there from the first endpoint on: before this, none was made here. */
+static void foreign_bus_error(void)
+{
+	int status;
+
+	fresh();
+	status = end_by_bus_error(other_bus_error);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+	status = end_by_bus_error(SIG_DFL);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
 	shm_unlink(shm);
 }
 
@@ -1135,10 +1316,14 @@ static void queried_regions(void)
 }
 
 static const struct tap_test tests[] = {
+#ifndef __SANITIZE_THREAD__	/* which has no threads after a fork */
+	{ "a bus error of somebody else's goes to who handled it before", foreign_bus_error },
+#endif
 	{ "a name that is wrong, and a file that cannot be used, have errors of their own", names },
 	{ "two parts of a file are two segments", parts },
 	{ "a message goes there and back", ping },
 	{ "what the driver refuses is refused in the same way", refusals },
+	{ "of a short message the rest is zero", short_message },
 	{ "a full ring is not writable until there is room", full },
 	{ "a descriptor is readable when there is a message, and not before", level },
 	{ "what comes back raises an edge", edges },
@@ -1150,10 +1335,15 @@ static const struct tap_test tests[] = {
 	{ "round trips between threads", round_trips },
 	{ "a stream by poll arrives whole and in order", stream },
 	{ "a region is one memory for both, until the last has let go", regions },
+	{ "a region is zeroed, whoever had its memory before", zeroed },
+	{ "a client attaches regions that it made in this segment, and no others", attached },
 	{ "a flag that is not known is refused", unknown_flags },
 	{ "the tables can be asked", queried },
 	{ "the tables tell of regions", queried_regions },
 	{ "a queue that is closed by another thread lives as long as a call", closed_by_another },
+	{ "a queue that was closed by close(2) ends with its number's next use", closed_otherwise },
+	{ "a message for it is no SIGPIPE", no_broken_pipe },
+	{ "all descriptors are close-on-exec", close_on_exec },
 	{ "endpoints that come and go leave nothing", churn },
 	{ "a queue whose other side does the impossible is broken, and says so", impossible },
 	{ "who was taken for dead loses what it had, and joins anew", taken_for_dead },
@@ -1162,13 +1352,13 @@ static const struct tap_test tests[] = {
 	{ "a server that speaks nonsense is an error", server_speaks_nonsense },
 	{ "a file that is truncated under us is an error, not a crash", truncated_under_us },
 	{ "nothing is truncated under a living process", truncation },
-#ifndef __SANITIZE_THREAD__	/* which has no threads after a fork */
+#ifndef __SANITIZE_THREAD__
 	{ "a forked child has nothing of its parent's, and can open its own", forked },
+	{ "a forked child has no mapping of its parent's", forked_mappings },
 	{ "round trips between processes", processes },
 	{ "a process that was killed is found by its lock, and what it had comes back", killed },
 	{ "what a killed process left is cleaned by the next that comes", killed_alone },
 	{ "a machine is rung through the server, and rings", machine_rings },
-	{ "a bus error of somebody else's goes to who handled it before", foreign_bus_error },
 #endif
 };
 

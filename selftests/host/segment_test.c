@@ -127,6 +127,24 @@ static void longer(int mode)
 	EXPECT(!truncate(path, 16 * MIB));
 }
 
+/* Between mapping it and looking at it. */
+static void gone(int mode)
+{
+	EXPECT(mode == FALLOC_FL_KEEP_SIZE && !truncate(path, 0));
+}
+
+static void truncated_at_once(void)
+{
+	int d;
+
+	fresh();
+	d = endpoint("size=16M");
+	CHECK(d >= 0 && !vine_close(d));
+	before_allocation = gone;
+	CHECK(endpoint("size=16M") == -ENODEV && !before_allocation);
+	unlink(path);
+}
+
 /* Another process makes the part behind ours, just after we have seen that the file is short. */
 static void never_shorter(void)
 {
@@ -535,6 +553,7 @@ static void forked_while_opening(void)
 
 static const struct tap_test tests[] = {
 	{ "a file that others make longer at the same time stays so", never_shorter },
+	{ "a file that is truncated while it is opened is no endpoint", truncated_at_once },
 	{ "two parts of a new file are made at once", parts_at_once },
 	{ "a segment that would overlap a living one is refused, and says which", overlaps },
 	{ "nothing is truncated over a living part", living_part_behind },

@@ -9,14 +9,19 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <linux/vine_wire.h>
 #include <vine.h>
 
@@ -36,6 +41,23 @@ ssize_t send(int fd, const void *data, size_t bytes, int flags)
 		return -1;
 	}
 	return syscall(SYS_sendto, fd, data, bytes, flags, NULL, 0);
+}
+
+/* Its fcntl(2): whoever is to come in between a call's look and its sleep comes then. */
+static void (*_Atomic before_sleep)(void);
+
+int fcntl(int fd, int cmd, ...)
+{
+	void (*before)(void) = cmd == F_GETFL ? atomic_exchange(&before_sleep, NULL) : NULL;
+	va_list args;
+	void *arg;
+
+	va_start(args, cmd);
+	arg = va_arg(args, void *);
+	va_end(args);
+	if (before)
+		before();
+	return (int)syscall(SYS_fcntl, fd, cmd, arg);
 }
 
 /* ---- a scene: two endpoints, a queue ---- */
@@ -248,6 +270,77 @@ static void no_buffers_listening(void)
 	client = vine_connect(a, "test", 8, VINE_NONBLOCK, 0, NULL);
 	CHECK(comes(listener, POLLIN) && !atomic_load(&sends_to_fail));
 	server = vine_accept(listener, 0, SECONDS(10), NULL);
+	curtain();
+}
+
+/* ---- in between ---- */
+
+static int second_client;
+
+/* What the server's thread was told before, it has done: it shows messages one by one, too. */
+static void settled(void)
+{
+	struct vine_msg m;
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		EXPECT(send_one(client) == 1 && comes(server, POLLIN));
+		EXPECT(vine_pull(server, &m, 1, 0, 0) == 1);
+	}
+}
+
+static void connect_now(void)
+{
+	second_client = vine_connect(a, "test", 8, VINE_NONBLOCK, 0, NULL);
+	EXPECT(second_client >= 0);
+	settled();
+}
+
+static void connected_in_between(void)
+{
+	struct vine_msg m;
+	int second;
+
+	connected(8);
+	CHECK(vine_pull(server, &m, 1, 0, 0) == -EAGAIN);
+	settled();
+	before_sleep = connect_now;
+	second = vine_accept(listener, 0, SECONDS(10), NULL);
+	CHECK(!before_sleep && second >= 0);
+	CHECK(!vine_close(second) && !vine_close(second_client));
+	curtain();
+}
+
+/* Linux before 5.16 has no futex_waitv(2), and others' filters may not know it. */
+static void *waits_without(void *arg)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 449, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = { 4, code };
+	struct vine_msg m;
+
+	(void)arg;
+	EXPECT(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) &&
+	       !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter));
+	EXPECT(vine_pull(server, &m, 1, 1, vine_deadline_ms(20)) == -ETIMEDOUT);
+	EXPECT(send_one(server) == 1);
+	EXPECT(vine_pull(server, &m, 1, 1, SECONDS(10)) == 1);
+	return NULL;
+}
+
+static void no_waitv(void)
+{
+	struct vine_msg m;
+	pthread_t t;
+
+	connected(8);
+	pthread_create(&t, NULL, waits_without, NULL);
+	EXPECT(vine_pull(client, &m, 1, 1, SECONDS(10)) == 1 && send_one(client) == 1);
+	pthread_join(t, NULL);
 	curtain();
 }
 
@@ -471,6 +564,8 @@ static const struct tap_test tests[] = {
 	{ "so does one that asks to wait of a descriptor that does not", exact_nonblocking },
 	{ "a wake-up that finds no memory is tried again", no_buffers },
 	{ "of a listener, too", no_buffers_listening },
+	{ "a connection that comes between an accept's look and its sleep ends that", connected_in_between },
+	{ "without futex_waitv(2) a wait is as it should be", no_waitv },
 	{ "a producer that lies cannot keep a call beyond its deadline", deadline_kept },
 	{ "nor from a signal", signal_kept },
 	{ "a thread that is stuck in its own memory holds up its queue only", stuck_thread },
