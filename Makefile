@@ -103,6 +103,7 @@ all: lib tools $(if $(filter 1,$(BUILD_TESTS)),tests)
 tests: tools
 	+$(MAKE) -s -C selftests/unit O=$(B)/unit
 	+$(MAKE) -s -C selftests/server O=$(B)
+	+$(MAKE) -s -C selftests/vinectl O=$(B)
 	+$(MAKE) -s -C selftests/talk O=$(B)/talk
 	+$(MAKE) -s -C selftests/host O=$(B)/host
 

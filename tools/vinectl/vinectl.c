@@ -75,11 +75,14 @@ static const char help_bury[] =
 	"wakes, into memory that is others' by then. Needs root.\n";
 
 static const char help_wipe[] =
-	"Usage: vinectl wipe PCI-ADDRESS | FILE [--yes]\n"
+	"Usage: vinectl wipe PCI-ADDRESS | FILE | shm:NAME [--yes]\n"
+	"       vinectl wipe '...?off=BYTES&size=BYTES' [--yes]\n"
 	"Makes a segment blank that vine refuses because it holds somebody else's data, or that\n"
 	"of a newer or damaged vine. PCI-ADDRESS is that of an ivshmem device without a driver\n"
 	"in this machine (dmesg | grep vine names it); FILE is the file of the memory, on the\n"
-	"host. Zeroes what vine reads as tables (the first 4 MiB, and 8 bytes for each 64 KiB);\n"
+	"host. A memory with several segments: off and size say which, as in the name of an\n"
+	"endpoint (libvine(7)); without them it is the one at byte 0. The others are not touched.\n"
+	"Zeroes what vine reads as tables (the first 4 MiB, and 8 bytes for each 64 KiB);\n"
 	"memory behind them is zeroed when it is given out. Refuses while anybody beats or\n"
 	"writes there. If vine is loaded, it is given the device afterwards. Needs root.\n";
 

@@ -5,6 +5,8 @@
  * Such a device has no /dev/vineN: its memory is reached through sysfs (BAR 2 of the PCI
  * function), or on the host as the file that it is. What vine reads as tables is zeroed;
  * chunks behind them may keep what they hold, for vine zeroes memory that it gives out.
+ *
+ * A memory may have several segments. Which one is meant is said as in the name of an endpoint.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -23,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <core.h>
+#include <host/endpoint.h>
 
 #include "vinectl.h"
 
@@ -37,12 +39,17 @@
 #define WATCH_PEERS_MS	5000	/* some say that they live */
 #define WATCH_STEP_MS	100
 
+#define PLACE	(1ULL << VINE_MIN_CHUNK_SHIFT)	/* segments begin at multiples of it */
+
 /* What is wiped. */
 struct target {
 	const char *name;	/* as the user gave it */
 	char address[16];	/* of the PCI function; "": a file */
-	uint64_t size;
-	uint8_t *base;		/* its tables, mapped */
+	int fd;			/* of the memory, with our locks; -1: none */
+	uint64_t off, size;	/* of the segment in the memory */
+	bool endpoint;		/* named as one */
+	uint8_t *memory;	/* mapped, up to the end of the tables */
+	uint8_t *base;		/* the segment */
 	uint64_t tables;	/* bytes */
 	bool enabled;		/* the PCI function, by us: give it back */
 };
@@ -184,9 +191,10 @@ static int open_function(struct target *t)
 }
 
 /* The file is looked at once it is open: a name may lead elsewhere the next time. */
-static int open_file(const char *path)
+static int open_file(const char *path, bool shm)
 {
-	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+	int fd = shm ? shm_open(path, flags, 0) : open(path, flags);
 	struct statfs fs;
 	struct stat st;
 
@@ -206,52 +214,165 @@ static int open_file(const char *path)
 	return -1;
 }
 
-static int map_tables(struct target *t, int fd)
+/* ---- one of several segments ---- */
+
+static uint64_t format_at(const struct target *t, uint64_t at)
+{
+	return vine_ld64((const __le64 *)(t->memory + at));
+}
+
+/* Refused when ours begins within another one, by what the tables before it say. */
+static int check_before(const struct target *t)
+{
+	struct vine_geometry geo;
+	uint64_t at = 0;
+	off_t data;
+
+	while (at < t->off) {
+		/* a sparse file stays sparse */
+		data = *t->address ? (off_t)at : lseek(t->fd, (off_t)at, SEEK_DATA);
+		if (data < 0 || (uint64_t)data >= t->off)
+			break;
+		at = (uint64_t)data & -PLACE;
+		if (vine_geometry_of(format_at(t, at), UINT64_MAX, &geo))
+			geo.size = PLACE;
+		if (geo.size > t->off - at)
+			return fail("%s: lies within the segment at byte %" PRIu64 ", which has %" PRIu64 " bytes",
+				    t->name, at, geo.size);
+		at += (geo.size + PLACE - 1) & -PLACE;
+	}
+	return DONE;
+}
+
+/* Refused when another one begins in what would be zeroed. */
+static int check_behind(const struct target *t)
+{
+	uint64_t at;
+
+	for (at = t->off + PLACE; at < t->off + t->tables; at += PLACE)
+		if (VINE_FORMAT_MAGIC(format_at(t, at)) == VINE_WIRE_MAGIC)
+			return fail("%s: another segment begins at byte %" PRIu64 ": say how large this one is, with ?size=",
+				    t->name, at);
+	return DONE;
+}
+
+/*
+ * Processes on this host have a lock on a byte of the file, also while they are stopped:
+ * see endpoint.h. With one on all of them nobody comes in between.
+ */
+static int lock_out(const struct target *t)
+{
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	uint64_t slot, word;
+
+	l.l_start = (off_t)t->off;
+	l.l_len = (off_t)t->tables;
+	if (!fcntl(t->fd, F_OFD_SETLK, &l) || (errno != EAGAIN && errno != EACCES))
+		return DONE;	/* or without locks, where no process can live */
+	if (fcntl(t->fd, F_OFD_GETLK, &l) || l.l_type == F_UNLCK)
+		l.l_start = (off_t)t->off + VINE_MAX_PEERS;	/* it has gone meanwhile */
+	slot = (uint64_t)l.l_start - t->off;
+	if (slot >= VINE_MAX_PEERS)
+		return fail("%s: is in use: a process begins, or lives in, a segment at byte %llu",
+			    t->name, (unsigned long long)l.l_start & -PLACE);
+	word = format_at(t, t->off + VINE_OFF_PEERS + slot * sizeof(struct vine_wire_peer));
+	return fail("%s: is in use: peer %u.%u, a process on this host, is alive. Stop that first",
+		    t->name, (unsigned int)slot, VINE_PEER_INC(word));
+}
+
+/* ---- what is meant ---- */
+
+static int map_tables(struct target *t)
 {
 	struct vine_geometry geo;
 	struct stat st;
+	uint64_t bytes;
 
-	if (fstat(fd, &st))
+	if (fstat(t->fd, &st))
 		return fail("%s: %s", t->name, strerror(errno));
-	t->size = st.st_size;
+	bytes = (uint64_t)st.st_size;
 	/* PCI memory is; and hardly any other file that a slip of the keyboard names */
-	if (t->size < VINE_MIN_SEGMENT || t->size & (t->size - 1))
+	if (!t->endpoint && (bytes < VINE_MIN_SEGMENT || bytes & (bytes - 1)))
 		return fail("%s: has %" PRIu64 " bytes: the memory of an ivshmem device for vine is a power of two, and at least 8 MiB",
-			    t->name, t->size);
-	vine_geometry_of(vine_format_for(t->size), t->size, &geo);
+			    t->name, bytes);
+	bytes = bytes > t->off ? bytes - t->off : 0;
+	if (bytes < VINE_MIN_SEGMENT || bytes < t->size)
+		return fail("%s: there are %" PRIu64 " bytes: too few", t->name, bytes);
+	if (t->size && t->size < VINE_MIN_SEGMENT)
+		return fail("%s: a segment has at least 8 MiB", t->name);
+	bytes = t->size ? t->size : bytes & ~4095ULL;
+	vine_geometry_of(vine_format_for(bytes), bytes, &geo);
 	t->tables = geo.chunk_off;
-	t->base = mmap(NULL, t->tables, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (t->base != MAP_FAILED)
-		return DONE;
-	t->base = NULL;
-	if (errno == EPERM && *t->address)
-		return fail("%s: the kernel does not let user space map PCI memory (lockdown, for Secure Boot): wipe the file of the memory on the host",
-			    t->name);
-	return fail("%s: cannot map it: %s", t->name, strerror(errno));
+	t->memory = mmap(NULL, t->off + t->tables, PROT_READ | PROT_WRITE, MAP_SHARED, t->fd, 0);
+	if (t->memory == MAP_FAILED) {
+		t->memory = NULL;
+		if (errno == EPERM && *t->address)
+			return fail("%s: the kernel does not let user space map PCI memory (lockdown, for Secure Boot): wipe the file of the memory on the host",
+				    t->name);
+		return fail("%s: cannot map it: %s", t->name, strerror(errno));
+	}
+	t->base = t->memory + t->off;
+	if (*t->address && format_at(t, t->off) == ~0ULL)
+		return fail("%s: the device does not answer", t->name);
+	if (check_before(t) || (!t->size && check_behind(t)))
+		return FAILED;
+	t->size = bytes;
+	return *t->address ? DONE : lock_out(t);
+}
+
+/* What the user named, and with which words: as an endpoint, or a file or device alone. */
+static int parse_target(struct target *t, struct host_name *name)
+{
+	bool shm = !strncmp(t->name, "shm:", 4);
+	char *text;
+	int err;
+
+	if (!strncmp(t->name, "server:", 7)) {
+		fail("%s: name the file that the server was given", t->name);
+		return USAGE;
+	}
+	if (asprintf(&text, shm ? "%s" : "shm:/%s", t->name) < 0)
+		return fail("%s", strerror(ENOMEM));
+	err = host_name_parse(text, name);
+	free(text);
+	if (err || name->trunc) {
+		fail("%s: %s", t->name, err ? host_why() : "trunc is not for wiping");
+		return USAGE;
+	}
+	t->endpoint = shm || strchr(t->name, '?');
+	if (!shm)
+		memmove(name->path, name->path + 1, strlen(name->path));
+	if (!strchr(name->path, '/') && !shm)
+		parse_address(name->path, t->address);
+	t->off = name->off;
+	t->size = name->size;
+	return DONE;
 }
 
 static int open_target(struct target *t)
 {
-	int fd, status;
+	struct host_name *name = malloc(sizeof(*name));
+	int status;
 
-	if (!strchr(t->name, '/') && parse_address(t->name, t->address))
-		fd = open_function(t);
-	else
-		fd = open_file(t->name);
-	if (fd < 0)
-		return FAILED;
-	status = map_tables(t, fd);
-	close(fd);
-	if (!status && *t->address && vine_ld64((const __le64 *)t->base) == ~0ULL)
-		return fail("%s: the device does not answer", t->name);
+	if (!name)
+		return fail("%s", strerror(ENOMEM));
+	status = parse_target(t, name);
+	if (!status) {
+		t->fd = *t->address ? open_function(t) : open_file(name->path, name->kind == HOST_SHM);
+		status = t->fd < 0 ? FAILED : map_tables(t);
+	}
+	free(name);
 	return status;
 }
 
 static void close_target(struct target *t)
 {
-	if (t->base)
-		munmap(t->base, t->tables);
-	t->base = NULL;
+	if (t->memory)
+		munmap(t->memory, t->off + t->tables);
+	t->memory = NULL;
+	if (t->fd >= 0)
+		close(t->fd);
+	t->fd = -1;
 	if (t->enabled)
 		enable(t->address, "0");
 	t->enabled = false;
@@ -308,7 +429,7 @@ static void describe(const struct target *t, char *text, size_t size)
 	} else {
 		for (i = 0; i < 8 && at < t->tables && isprint(t->base[at + i]); i++)
 			bytes[i] = (char)t->base[at + i];
-		snprintf(text, size, "somebody else's data, at %#" PRIx64 "%s%s%s", at,
+		snprintf(text, size, "somebody else's data, at %#" PRIx64 "%s%s%s", t->off + at,
 			 *bytes ? ": \"" : "", bytes, *bytes ? "\"" : "");
 	}
 }
@@ -361,7 +482,8 @@ static int watch(const struct target *t)
 		return fail("%s: is in use: peer %u.%u (IVPosition %u) is alive. Unload vine there, or stop that machine",
 			    t->name, slot, VINE_PEER_INC(peer_word(t, slot)),
 			    VINE_PEER_IVPOS(peer_word(t, slot)));
-	return fail("%s: is in use: somebody writes at %#" PRIx64 ". Stop that first", t->name, at);
+	return fail("%s: is in use: somebody writes at %#" PRIx64 ". Stop that first", t->name,
+		    t->off + at);
 }
 
 /* Peers that are silent, but may be paused: a sentence, or "". */
@@ -468,7 +590,7 @@ static int wipe_target(const struct options *o, struct target *t)
 
 int wipe(const struct options *o)
 {
-	struct target t = { .name = o->argument };
+	struct target t = { .name = o->argument, .fd = -1 };
 	int status;
 
 	if (!t.name) {
