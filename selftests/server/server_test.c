@@ -991,6 +991,36 @@ static void test_ids_in_segment(void)
 	CHECK(b.id == 3);
 }
 
+/* The memory is split: three segments, and what users have written in the first. */
+static void test_ids_in_parts(void)
+{
+	static const struct {
+		off_t at;
+		unsigned int id;
+	} parts[] = {	/* 0x410000 and 128 chunks of 64K are 0xc10000 bytes */
+		{ 0, 1 }, { 8 << 20, 0 }, { 0xc10000, 2 }, { 30 << 20, 4 },
+	};
+	uint64_t format = VINE_FORMAT(16, 128), word;
+	struct client a, b, c;
+	struct server s;
+	int fd = open("mem", O_RDWR | O_CREAT, 0600);
+
+	CHECK(fd >= 0 && !ftruncate(fd, 64 << 20));
+	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+		word = VINE_PEER(1, parts[i].id, 1, VINE_PEER_LIVE);
+		CHECK(pwrite(fd, &format, 8, parts[i].at) == 8);
+		CHECK(pwrite(fd, &word, 8, parts[i].at + VINE_OFF_PEERS) == 8);
+	}
+	close(fd);
+	start(&s, "--size", "64M", "--file", "mem");
+	join(&a, 1, 0, 0);
+	CHECK(a.id == 0);
+	join(&b, 1, 1, 0);
+	CHECK(b.id == 3);
+	join(&c, 1, 2, 0, 3);
+	CHECK(c.id == 5);
+}
+
 static void test_file_in_use(void)
 {
 	struct client c;
@@ -1382,6 +1412,7 @@ static const struct {
 	{ "--file of another size is refused and untouched", test_file_wrong_size },
 	{ "--file that is no regular file is refused", test_file_not_regular },
 	{ "IDs that slots of the segment bear are not handed out", test_ids_in_segment },
+	{ "nor those of any segment of a memory that is split", test_ids_in_parts },
 	{ "--file that others still use is refused", test_file_in_use },
 	{ "--file without room is refused and removed", test_file_no_room },
 	{ "--hugepages without huge pages says how to get some", test_hugepages },

@@ -206,13 +206,16 @@ static void flush(struct peer *p)
 /* An ID that was never used, or -1. */
 static int take_id(void)
 {
+	static bool taken[MAX_ID + 1];
+
+	ids_in_memory(mem_fd, taken);
 	/* While a QEMU lives, it may keep pointers to peers of all the IDs it has seen. */
 	if (next_id > MAX_ID && !nr_peers)
 		next_id = 0;
 	while (next_id <= MAX_ID) {
 		unsigned int id = next_id++;
 
-		if (!id_in_segment(mem_fd, id))
+		if (!taken[id])
 			return id;
 	}
 	return -1;

@@ -2,34 +2,60 @@
 /*
  * segment.c - what the server knows of the contents of the memory.
  */
-#include <endian.h>
-#include <unistd.h>
+#define _GNU_SOURCE
+#include <core.h>
 
-#include <linux/vine_wire.h>
+#include <endian.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "server.h"
 
-/*
- * A slot that is not FREE may still have its memory written by the VM whose ID it
- * bears, and a driver that finds its own ID in a slot takes the former owner for dead.
- * So such an ID is not handed out again.
- */
-bool id_in_segment(int mem_fd, uint16_t id)
+#define PLACE	(1LL << VINE_MIN_CHUNK_SHIFT)	/* segments begin at multiples of it */
+
+/* 0 when it cannot be read, which is blank. */
+static uint64_t word_at(int mem_fd, off_t at)
+{
+	uint64_t word;
+
+	return pread(mem_fd, &word, sizeof(word), at) == sizeof(word) ? le64toh(word) : 0;
+}
+
+static void ids_in_segment(int mem_fd, off_t at, bool *ids)
 {
 	uint64_t word;
 	unsigned int i;
 
-	if (pread(mem_fd, &word, sizeof(word), VINE_OFF_HEADER) != sizeof(word) ||
-	    VINE_FORMAT_MAGIC(le64toh(word)) != VINE_WIRE_MAGIC ||
-	    VINE_FORMAT_VERSION(le64toh(word)) != VINE_WIRE_VERSION)
-		return false;	/* blank, or somebody else's: it bears no ID */
 	for (i = 0; i < VINE_MAX_PEERS; i++) {
-		if (pread(mem_fd, &word, sizeof(word),
-			  VINE_OFF_PEERS + i * sizeof(struct vine_wire_peer)) != sizeof(word))
-			return false;
-		word = le64toh(word);
-		if (VINE_PEER_STATE(word) != VINE_PEER_FREE && VINE_PEER_IVPOS(word) == id)
-			return true;
+		word = word_at(mem_fd, at + VINE_OFF_PEERS + i * sizeof(struct vine_wire_peer));
+		if (VINE_PEER_STATE(word) != VINE_PEER_FREE)
+			ids[VINE_PEER_IVPOS(word)] = true;
 	}
-	return false;
+}
+
+/*
+ * The VMs may have split the memory. What lies within a segment is its users', and says
+ * nothing.
+ */
+void ids_in_memory(int mem_fd, bool ids[MAX_ID + 1])
+{
+	struct vine_geometry geo;
+	uint64_t format, bytes;
+	struct stat st;
+	off_t at = 0;
+
+	memset(ids, 0, MAX_ID + 1);
+	if (fstat(mem_fd, &st))
+		return;
+	while ((at = lseek(mem_fd, at, SEEK_DATA)) >= 0) {	/* most of it may be a hole */
+		at &= -PLACE;
+		format = word_at(mem_fd, at);
+		bytes = PLACE;
+		if (VINE_FORMAT_MAGIC(format) == VINE_WIRE_MAGIC &&
+		    VINE_FORMAT_VERSION(format) == VINE_WIRE_VERSION)
+			ids_in_segment(mem_fd, at, ids);
+		if (!vine_geometry_of(format, st.st_size - at, &geo))
+			bytes = (geo.size + PLACE - 1) & -PLACE;
+		at += bytes;
+	}
 }

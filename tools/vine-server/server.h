@@ -46,8 +46,12 @@ void options_parse(struct options *o, int argc, char **argv);
 /* memory.c: the memory that the VMs share. Returns a descriptor or -1. */
 int memory_open(const struct options *o);
 
-/* segment.c: does a peer slot that is not FREE bear this ID (IVPosition)? */
-bool id_in_segment(int mem_fd, uint16_t id);
+/*
+ * segment.c: the IDs (IVPositions) that peer slots bear which are not FREE. Their memory may
+ * still be written by the VM whose ID it is, and a driver that finds its own ID in a slot
+ * takes the former owner for dead. So such an ID is not handed out again.
+ */
+void ids_in_memory(int mem_fd, bool ids[MAX_ID + 1]);
 
 /*
  * places.c: the names in the file system that the server takes and gives back.
