@@ -47,7 +47,7 @@ void options_parse(struct options *o, int argc, char **argv);
 int memory_open(const struct options *o);
 
 /*
- * segment.c: the IDs (IVPositions) that peer slots bear which are not FREE. Their memory may
+ * ids.c: the IDs (IVPositions) that peer slots bear which are not FREE. Their memory may
  * still be written by the VM whose ID it is, and a driver that finds its own ID in a slot
  * takes the former owner for dead. So such an ID is not handed out again.
  */

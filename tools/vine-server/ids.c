@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * segment.c - what the server knows of the contents of the memory.
+ * ids.c - which IDs are in use, by the contents of the memory.
  */
 #define _GNU_SOURCE
 #include <core.h>
