@@ -762,9 +762,9 @@ static void test_in_flight_full(void)
 	become_unprivileged();
 	start(&s, "--size", "8M", "--vectors", "64", "--verbose");
 	dial(SOCK);
-	CHECK(said(&s, "VM 0 joined"));
+	CHECK(said(&s, "peer 0 joined"));
 	sock = dial(SOCK);
-	CHECK(said(&s, "VM 1 joined"));
+	CHECK(said(&s, "peer 1 joined"));
 	CHECK(!prlimit(s.pid, RLIMIT_NOFILE, NULL, &old));
 	few = (struct rlimit){ 20, old.rlim_max };
 	CHECK(!prlimit(s.pid, RLIMIT_NOFILE, &few, NULL));
@@ -772,13 +772,13 @@ static void test_in_flight_full(void)
 		CHECK(hear(sock, &value, &fd));
 		close(fd);
 	}
-	CHECK(said(&s, "VM 1 must wait"));
+	CHECK(said(&s, "peer 1 must wait"));
 	CHECK(!prlimit(s.pid, RLIMIT_NOFILE, &old, NULL));
 	for (; n < 3 + 2 * 64; n++) {
 		CHECK(hear(sock, &value, &fd));
 		close(fd);
 	}
-	CHECK(said(&s, "VM 1 has been told everything"));
+	CHECK(said(&s, "peer 1 has been told everything"));
 }
 
 static void test_nonsense(void)
@@ -793,7 +793,7 @@ static void test_nonsense(void)
 	hear_join(a.sock, 1, 1, NULL);
 	CHECK(send(sock, "GET / HTTP/1.0\r\n\r\n", 18, 0) == 18);
 	hear_leave(a.sock, 1);
-	CHECK(said(&s, "VM 1 dropped"));
+	CHECK(said(&s, "peer 1 dropped"));
 	while (recv(sock, &(char){ 0 }, 1, 0) > 0)
 		;
 	join(&b, 1, 1, 0);
@@ -1260,7 +1260,7 @@ static void test_no_descriptors(void)
 	CHECK(!prlimit(s.pid, RLIMIT_NOFILE, &old, NULL));
 	hear_join(a.sock, 1, 1, NULL);
 	join(&b, 1, 2, 0, 1);
-	CHECK(said(&s, "VM 2 joined"));
+	CHECK(said(&s, "peer 2 joined"));
 	CHECK(!strstr(strstr(s.said, "cannot accept") + 1, "cannot accept"));
 }
 

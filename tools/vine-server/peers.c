@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * peers.c - the connected VMs and what each is told of the others.
+ * peers.c - the connected VMs and processes of the host, and what each is told of the others.
  *
  * The protocol is a stream of 64-bit little-endian values, from the server only; a
  * descriptor may come with a value:
@@ -181,7 +181,7 @@ static void flush(struct peer *p)
 			case ETOOMANYREFS:	/* see SEND_BUFFER */
 			case ENOBUFS:
 			case ENOMEM:
-				detail("VM %u must wait: %m", p->id);
+				detail("peer %u must wait: %m", p->id);
 				p->state = WAIT_FOR_RETRY;
 				return;
 			case EPIPE:
@@ -199,7 +199,7 @@ static void flush(struct peer *p)
 		p->sent = 0;
 		p->head = (p->head + 1) % queue_size;
 		if (!--p->count)
-			detail("VM %u has been told everything", p->id);
+			detail("peer %u has been told everything", p->id);
 	}
 }
 
@@ -260,7 +260,7 @@ void peers_add(int sock)
 	while (p < peers + MAX_PEERS && p->used)
 		p++;
 	if (p == peers + MAX_PEERS) {
-		error("refused process %d: %d VMs are connected, which is the most; stop one, or start another server with a --socket of its own",
+		error("refused process %d: %d peers are connected, which is the most; stop one, or start another server with a --socket of its own",
 		      pid, MAX_PEERS);
 		goto refuse;
 	}
@@ -272,7 +272,7 @@ void peers_add(int sock)
 	}
 	id = take_id();
 	if (id < 0) {
-		error("refused process %d: the IDs are used up; stop all VMs, after that they start at 0 again",
+		error("refused process %d: the IDs are used up; stop all peers, after that they start at 0 again",
 		      pid);
 		goto close_eventfds;
 	}
@@ -294,7 +294,7 @@ void peers_add(int sock)
 	announce(p, p);
 	p->used = true;
 	nr_peers++;
-	info("VM %d joined (process %d; %u of %d)", id, pid, nr_peers, MAX_PEERS);
+	info("peer %d joined (process %d; %u of %d)", id, pid, nr_peers, MAX_PEERS);
 	return;
 
 close_eventfds:
@@ -315,9 +315,9 @@ static void bury(struct peer *p)
 	 * memory.
 	 */
 	if (p->why)
-		error("VM %u dropped (process %d): %s", p->id, p->pid, p->why);
+		error("peer %u dropped (process %d): %s", p->id, p->pid, p->why);
 	else
-		info("VM %u left (process %d; %u of %d)", p->id, p->pid, nr_peers - 1, MAX_PEERS);
+		info("peer %u left (process %d; %u of %d)", p->id, p->pid, nr_peers - 1, MAX_PEERS);
 	p->used = false;
 	nr_peers--;
 	for_each_peer(other)
