@@ -53,26 +53,28 @@ static const char help_services[] =
 	"Usage: vinectl services [--device PATH] [--json]\n"
 	"Lists the services on offer. WAITING: connections that are not accepted yet. PID: of\n"
 	"the process that offers it, if that is on this machine; of other users' it is told\n"
-	"to root only.\n";
+	"to root only, and of an endpoint to nobody.\n";
 
 static const char help_queues[] =
 	"Usage: vinectl queues [--device PATH] [--json]\n"
-	"Lists the connections: all of the segment for root, your own for others. A client and\n"
-	"a server are peers, with the process that has that side if it is on this machine. TO\n"
-	"SERVER, TO CLIENT: messages that wait, if this machine has a side of the queue.\n"
-	"REGIONS: how many are attached.\n";
+	"Lists the connections: all of the segment for root, your own for others; of an\n"
+	"endpoint, all. A client and a server are peers, with the process that has that side\n"
+	"if it is on this machine. TO SERVER, TO CLIENT: messages that wait, if this machine\n"
+	"has a side of the queue. REGIONS: how many are attached.\n";
 
 static const char help_regions[] =
 	"Usage: vinectl regions [--device PATH] [--json]\n"
-	"Lists the memory in use: all of the segment for root, your own for others. HELD BY:\n"
-	"the slots of the peers that use it; a dying region comes back when there are none.\n"
-	"USES: how often it is in use on this machine. Rings are memory of queues.\n";
+	"Lists the memory in use: all of the segment for root, your own for others; of an\n"
+	"endpoint, all. HELD BY: the slots of the peers that use it; a dying region comes back\n"
+	"when there are none. USES: how often it is in use on this machine. Rings are memory of\n"
+	"queues.\n";
 
 static const char help_bury[] =
 	"Usage: vinectl bury PEER[.INCARNATION] [--yes] [--device PATH]\n"
 	"Declares a suspect peer gone, so that its memory can be used again. Do so only when\n"
 	"you know that its machine is dead: one that is merely paused goes on writing when it\n"
-	"wakes, into memory that is others' by then. Needs root.\n";
+	"wakes, into memory that is others' by then. Needs root; of an endpoint, the owner\n"
+	"of its file may too.\n";
 
 static const char help_wipe[] =
 	"Usage: vinectl wipe PCI-ADDRESS | FILE | shm:NAME [--yes]\n"
