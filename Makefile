@@ -34,7 +34,7 @@ help:
 #: make modules_install     install it, so that `modprobe vine` works
 #: make dkms-install        have DKMS build it for each kernel; dkms-remove undoes that
 #: make all [BUILD_TESTS=1] libvine and the tools; with the tests of the host, not run
-#: make lib tools           libvine; vine-server, vinectl and the demo's programs
+#: make lib tools           libvine; vine-server, vinectl, vine-appliance and its plugins
 #: make examples            the examples of tools/examples
 #: make install             libvine, vine.py and tools: DESTDIR=, PREFIX=/usr/local, PYTHONDIR=
 #: make lint                checkpatch, sparse, W=1

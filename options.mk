@@ -15,6 +15,7 @@ $(call one_of,TRACE,0 1)
 $(call one_of,DEBUG,0 1)
 $(call one_of,COVERAGE,0 1)
 $(call one_of,WAIT,spin sleep adaptive)
+# Not shm: that one wants the name of a file, which the configuration gives.
 $(call one_of,BACKEND,device local null)
 
 ifeq ($(DEBUG),1)

@@ -44,7 +44,8 @@ extern "C" {
  *
  * @path: In: the node, or the name of an endpoint: "shm:NAME" (shm_open(3)), "shm:/path" (a
  *        file) or "server:/socket" (vine-server), and options after a "?", joined by "&":
- *        "off=BYTES", "size=BYTES" (a missing file is made), "trunc=1" (begin anew).
+ *        "off=BYTES" (a multiple of 64K), "size=BYTES" (of 4K, 8M at least; a missing file is
+ *        made), "trunc=1" (begin anew); with "server:" only the first.
  *        NULL: $VINE_DEVICE (not for set-user-ID programs), or /dev/vine0
  *
  * Returns a device descriptor. Of a device, else what open(2) gives: -ENOENT there is no
@@ -96,8 +97,9 @@ int vine_services(int device, struct vine_service *array, unsigned int room);
  * @room: In: structures that @array has room for
  *
  * Returns how many there are, which may be more than @room. They come and go: a second
- * call can give another number. Without CAP_SYS_ADMIN only what is the caller's own is
- * told; see <linux/vine.h>. -EINVAL there is no such @what. Does not block.
+ * call can give another number. Of a device, only what is the caller's own is told without
+ * CAP_SYS_ADMIN, see <linux/vine.h>; of an endpoint everything is, but of processes only this
+ * one. -EINVAL there is no such @what. Does not block.
  */
 int vine_query(int device, unsigned int what, void *array, unsigned int room);
 
@@ -108,9 +110,9 @@ int vine_query(int device, unsigned int what, void *array, unsigned int room);
  * @peer, @incarnation: In: who, from vine_query()
  *
  * For administrators who know that its machine is dead: one that is merely paused goes
- * on writing when it wakes. Returns 0. -EPERM without CAP_SYS_ADMIN; -ENOENT there is no
- * such peer (any more); -EBUSY it is not known to be silent, or it is ourselves. Does
- * not block.
+ * on writing when it wakes. Returns 0. -EPERM without CAP_SYS_ADMIN, or of an
+ * endpoint: for others than root and who owns the file; -ENOENT there is no such peer (any
+ * more); -EBUSY it is not known to be silent, or it is ourselves. Does not block.
  */
 int vine_bury(int device, unsigned int peer, unsigned int incarnation);
 
@@ -259,8 +261,9 @@ int vine_pull(int queue, struct vine_msg *msgs, unsigned int room, unsigned int 
  *
  * @descriptor: from any of these functions
  *
- * Returns 0, or -EBADF. Does not block. Of a device's descriptors close(2) does the same; of
- * an endpoint's it does not. An endpoint ends with its last descriptor and mapping.
+ * Returns 0, or -EBADF. Of a device's descriptors close(2) does the same; of an endpoint's it
+ * does not. An endpoint ends with its last descriptor and mapping: then its threads are waited
+ * for. Does not block otherwise.
  */
 int vine_close(int descriptor);
 
@@ -290,8 +293,8 @@ int vine_map(int region, uint64_t bytes, void **address);
  *
  * @address, @bytes: In: as vine_map() gave it, and was asked for
  *
- * Returns 0, or -EINVAL. Does not block. Of a device's regions munmap(2) does the same; of
- * an endpoint's it does not.
+ * Returns 0, or -EINVAL. Blocks no more than vine_close(). Of a device's regions munmap(2) does
+ * the same; of an endpoint's it does not.
  */
 int vine_unmap(void *address, uint64_t bytes);
 

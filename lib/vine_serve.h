@@ -154,7 +154,7 @@ struct vine_serve;
 
 /*
  * @size: sizeof(struct vine_serve_options)
- * @device: NULL: $VINE_DEVICE, or /dev/vine0
+ * @device: the node, or an endpoint's name, as for vine_open(); NULL: $VINE_DEVICE, or /dev/vine0
  * @name: of the service, 1 to 31 bytes; NULL: "vinetalk"
  * @time_limit_ms: of a task; 0: none
  * @allow_code: run uploaded shared objects, each task in a process of its own, which has few

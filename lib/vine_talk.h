@@ -67,7 +67,8 @@ typedef void vine_task;
 
 /* Where an accelerator is. Strings are zero-terminated, empty when not known. */
 typedef struct vine_accel_loc {
-	char segment[64];		/* the device, "/dev/vine0", or the back end's name */
+	char segment[64];		/* "/dev/vine0", an endpoint's name (at most 63
+					 * bytes of it), or the back end's */
 	char appliance[32];		/* the service that offers it; not printable: "?" */
 	char name[32];			/* its own name there */
 	char host[64];			/* the appliance's host name, at most 47 bytes of it */
@@ -93,7 +94,7 @@ typedef enum vine_task_reason {
 	vine_reason_timeout,		/* it ran longer than the appliance allows */
 	vine_reason_overrun,		/* it wrote past output number @detail */
 	vine_reason_no_procedure,	/* nothing here runs that procedure */
-	vine_reason_not_allowed,	/* uploaded code, and the appliance runs none */
+	vine_reason_not_allowed,	/* uploaded code or source, and it runs none */
 	vine_reason_no_accelerator,	/* it is gone, or held by another client */
 	vine_reason_no_memory,		/* the appliance ran short of something */
 	vine_reason_bad_data,		/* the appliance cannot reach one of the buffers */
@@ -136,7 +137,8 @@ void vine_talk_exit(void);
 /*
  * vine_talk_backend - choose the back end, whatever the configuration says. New.
  *
- * @name: "device", "local" or "null"; NULL: let the configuration choose again
+ * @name: "device", "shm" (which wants shm_file in the configuration), "local" or "null";
+ *        NULL: let the configuration choose again
  *
  * To be called before vine_talk_init(). Returns 1, or 0: no such back end, or too late.
  */

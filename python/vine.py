@@ -81,7 +81,7 @@ class Reason(enum.IntEnum):
     TIMEOUT = 3             # it ran longer than the appliance allows
     OVERRUN = 4             # it wrote past an output (the output's number)
     NO_PROCEDURE = 5
-    NOT_ALLOWED = 6         # uploaded code, and the appliance runs none
+    NOT_ALLOWED = 6         # uploaded code or source, and the appliance runs none
     NO_ACCELERATOR = 7      # it is gone, or held by another client
     NO_MEMORY = 8
     BAD_DATA = 9            # the appliance cannot reach one of the buffers
@@ -92,7 +92,7 @@ class Reason(enum.IntEnum):
 class Location(NamedTuple):
     """Where an accelerator is. Empty: not known."""
 
-    segment: str            # the device, or the back end's name
+    segment: str            # the device or endpoint, or the back end's name
     appliance: str          # the service that offers it
     name: str
     host: str
@@ -338,8 +338,9 @@ class Talk:
     """VineTalk, from vine_talk_init() to vine_talk_exit(). There may be several at a time.
     The library closes when all of them have ended, and all procedures, data and tasks.
 
-    backend: "device", "local" or "null", whatever the configuration says, and from then on;
-    it can be chosen only while the library is closed.
+    backend: "device", "shm" (which wants shm_file in the configuration), "local" or "null",
+    whatever the configuration says, and from then on; it can be chosen only while the library
+    is closed.
     """
 
     def __init__(self, backend: str | None = None) -> None:
@@ -606,7 +607,8 @@ class _Descriptor(_Closing):
 
 
 class Device(_Descriptor):
-    """/dev/vineN, or an endpoint as shm:NAME; None: $VINE_DEVICE, or /dev/vine0."""
+    """/dev/vineN, or an endpoint: shm:NAME, shm:/path or server:/socket, see libvine(7). None:
+    $VINE_DEVICE, or /dev/vine0."""
 
     def __init__(self, path: str | None = None) -> None:
         super().__init__(_call(_lib.vine_open, None if path is None else _text(path)))
