@@ -6,7 +6,8 @@
 #
 # Arguments: for how long things may take, in seconds; how many messages. An ivshmem-doorbell
 # device of 64M; ivshmem-plain devices, in the order of their addresses: 64M with somebody
-# else's data in the second half; 64M whose tables claim more than the first half; 32M.
+# else's data in the second half; 64M whose tables claim more than the first half; 32M; 64M as
+# the first, to be wiped.
 
 . /t/lib.sh
 
@@ -47,6 +48,15 @@ refused_module()
 {
 	! modprobe vine split="$1" 2>/dev/null && not loaded &&
 		dmesg | grep -qF "vine: split=$1: at '"
+}
+
+# Then nothing keeps vine from using both parts.
+wiped()
+{
+	vinectl wipe "$spoilt?off=32M&size=32M" --yes >/tmp/said 2>&1
+	sed 's/^/# /' /tmp/said
+	grep -q 'is blank, and is /dev/vine' /tmp/said &&
+		[ "$(find "$pci/$spoilt/vine/" -name 'vine*' -mindepth 1 -maxdepth 1 | wc -l)" = 2 ]
 }
 
 # Messages through both parts at once, all of which is free again in the end.
@@ -98,9 +108,9 @@ plugged_again()
 doorbell=$(devices doorbell)
 # shellcheck disable=SC2046
 set -- $(devices plain)
-foreign=$1 lying=$2 short=$3
+foreign=$1 lying=$2 short=$3 spoilt=$4
 
-plan 11
+plan 12
 ok "a part that is too small: the module does not load" refused_module 32M,1M
 ok "parts that overlap: the same" refused_module 32M,32M@16M
 ok "half an address: the same" refused_module 00:04.0=32M
@@ -112,6 +122,7 @@ ok "tables that claim more than the part has: no part is used" refused "$lying" 
 	'larger than the 33554432 bytes'
 ok "more than the memory has: no part is used" refused "$short" \
 	'split=32M,32M: the parts need 67108864 bytes of memory, the device has 33554432'
+ok "wipe: the second part alone; vine takes the device at once" wiped
 ok "two halves" halves
 ok "messages through both at once" both_used
 ok "unplugged while both are in use: everybody notices" unplugged_under_load
