@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * vine-appliance.c - offers accelerators to VineTalk's clients in other machines: the command
- *                    line of what lib/serve does
+ * vine-appliance.c - offers accelerators to VineTalk's clients: the command line of what
+ *                    lib/serve does
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -24,11 +24,12 @@
 
 static const char help[] =
 	"Usage: vine-appliance [OPTION]...\n"
-	"Offers accelerators to VineTalk's clients in other machines (vine_talk.h).\n"
+	"Offers accelerators to VineTalk's clients (vine_talk.h).\n"
 	"\n"
-	"  --device PATH     default: $VINE_DEVICE, or /dev/vine0\n"
-	"  --endpoint NAME   the same; also shm:NAME, shm:/path or server:/socket: a process on the\n"
-	"                    host, see libvine(7)\n"
+	"  --device PATH, --endpoint NAME\n"
+	"                    one option of two names: a device, or shm:NAME, shm:/path or\n"
+	"                    server:/socket: a process on the host, see libvine(7); default:\n"
+	"                    $VINE_DEVICE, or /dev/vine0\n"
 	"  --name NAME       of the service, 1 to 31 bytes; default: vinetalk\n"
 	"  --accelerator NAME:TYPE[:WORKERS[:PCI]]\n"
 	"                    offers one; may be given several times. TYPE: GPU, GPU_SOFT, CPU\n"

@@ -24,7 +24,8 @@
 
 static const char help[] =
 	"Usage: vine-server [OPTION]...\n"
-	"Gives up to 64 virtual machines one shared memory and doorbells (QEMU's ivshmem).\n"
+	"Gives up to 64 virtual machines, and processes of the host that open server:PATH\n"
+	"(libvine(7)), one shared memory and doorbells (QEMU's ivshmem).\n"
 	"\n"
 	"  --socket PATH     listen here (default: /run/vine.sock for root, otherwise\n"
 	"                    $XDG_RUNTIME_DIR/vine.sock); only the user who runs the server\n"
@@ -33,7 +34,7 @@ static const char help[] =
 	"                    understood (default: 4G; a page costs memory only once it is\n"
 	"                    used. Firmware may put a small memory where VMs cannot cache\n"
 	"                    it: 4G and more is safe from that)\n"
-	"  --vectors N       doorbells of each VM, 1 to 64 (default: 1, as QEMU's); QEMU's\n"
+	"  --vectors N       doorbells of each peer, 1 to 64 (default: 1, as QEMU's); QEMU's\n"
 	"                    vectors=N must be the same\n"
 	"  --file PATH       keep the memory in this file instead of anonymous memory; an\n"
 	"                    existing file of the right size is used as it is\n"

@@ -57,7 +57,7 @@ static int raise_nofile(unsigned int vectors)
 	r.rlim_cur = r.rlim_max;
 	if (!setrlimit(RLIMIT_NOFILE, &r))
 		return 0;
-	return error("%d VMs with %u vectors need %ju open files, more than the hard limit: raise it (ulimit -Hn, or LimitNOFILE= in a systemd unit), or give fewer --vectors",
+	return error("%d peers with %u vectors need %ju open files, more than the hard limit: raise it (ulimit -Hn, or LimitNOFILE= in a systemd unit), or give fewer --vectors",
 	      MAX_PEERS, vectors, (uintmax_t)need);
 }
 
@@ -87,7 +87,7 @@ static void accept_one(struct server *s)
 	}
 	/* The connection stays pending and epoll would tell us of it without end. */
 	if (!s->resting)
-		error("cannot accept a VM: %m; trying again ten times a second");
+		error("cannot accept a peer: %m; trying again ten times a second");
 	s->resting = true;
 	watch(s, EPOLL_CTL_MOD, s->listener, 0, LISTENER);
 	retry_later(s);
