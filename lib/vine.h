@@ -56,8 +56,8 @@ extern "C" {
  * others of open(2); -ENOSPC it has less than 8 MiB, or its file system is full; -EUCLEAN it
  * holds somebody else's data; -EPROTONOSUPPORT another version's; -EFBIG it was made larger
  * than what is there, or is damaged; -EUSERS all 64 peer slots are taken; -EBUSY somebody
- * lives in what is to be truncated, or in another segment that this one would overlap, or it
- * is being truncated; -ENOLCK, and others of fcntl(2), its bytes cannot be locked;
+ * lives in what is to be truncated, or another segment shares bytes with this one, or it
+ * is being truncated; -EOPNOTSUPP it is on hugetlbfs; -ENOLCK, and others of fcntl(2), its bytes cannot be locked;
  * -ECONNREFUSED no server listens; -ETIMEDOUT the server is silent;
  * -EPROTO it refuses, or speaks another protocol; -EADDRINUSE it was started anew, and gives
  * out the ID of a process that lives. May take seconds with "trunc=1" or a

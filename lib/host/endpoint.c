@@ -475,21 +475,13 @@ void host_endpoint_put(struct host_endpoint *ep)
 
 static int explain(struct host_endpoint *ep, const struct host_name *name, int err)
 {
-	u64 format = vine_ld64((__le64 *)ep->segment->base);
-
 	switch (err) {
 	case -EINVAL:
-		return host_fail(-EUCLEAN, "%s holds somebody else's data; to use it, clear it (trunc=1)",
-				 name->path);
 	case -EPROTONOSUPPORT:
-		return host_fail(err, "%s has wire version %u, or features, that this library does not know (it knows version %u)",
-				 name->path, VINE_FORMAT_VERSION(format), VINE_WIRE_VERSION);
-	case -EFBIG:
-		return host_fail(err, "%s was made larger than the %llu bytes that are seen of it, or is damaged",
-				 name->path, (unsigned long long)ep->segment->size);
+	case -EFBIG:	/* since we have looked */
+		return host_refused(name, vine_ld64((__le64 *)ep->segment->base), err);
 	case -ENOLCK:
-		return host_fail(ep->lock_error, "cannot lock bytes of %s, which says that we live: %s",
-				 name->path, strerror(-ep->lock_error));
+		return host_no_lock(name, ep->lock_error);
 	case -EADDRINUSE:
 		return host_fail(err, "the server at %s gives out the ID of a process that lives: was it started anew?",
 				 name->path);

@@ -78,10 +78,14 @@ int host_segment_file(const struct host_name *name);
 /*
  * @lock_fd: a descriptor of its own for the locks of one endpoint: byte @off + slot for a
  * slot. While an endpoint begins it shares byte @off + 64; whoever clears a segment has all
- * bytes of it alone. Truncates, grows, and refuses what overlaps another living segment; says
- * the size that there is. It begins when this returns 0, until host_lock_ready().
+ * bytes of it alone. Truncates, grows, and refuses what shares bytes with another segment, or
+ * holds something else; says the size that there is. It begins when this returns 0, until
+ * host_lock_ready().
  */
 int host_segment_begin(int fd, int lock_fd, struct host_name *name);
+/* Notes why the core refuses a segment with that format, or why there are no locks. */
+int host_refused(const struct host_name *name, uint64_t format, int err);
+int host_no_lock(const struct host_name *name, int err);
 /* The same of a segment that is mapped already; never waits. */
 int host_lock_begin(int lock_fd, uint64_t off);
 void host_lock_ready(int lock_fd, uint64_t off);

@@ -96,7 +96,7 @@ int host_name_parse(const char *text, struct host_name *name)
 	if (!*name->path || (name->kind == HOST_SHM && strchr(name->path, '/')))
 		return host_fail(-EINVAL, "expected shm:NAME, shm:/path or server:/socket");
 	if (name->kind == HOST_SERVER && (name->size || name->trunc))
-		return host_fail(-EINVAL, "size and trunc are the server's business");
+		return host_fail(-EINVAL, "leave out size= and trunc=: the server's memory is as large as the server made it, and is not begun anew by one of its users");
 	if (name->off % (1U << VINE_MIN_CHUNK_SHIFT) || name->size % 4096 ||
 	    name->off + name->size < name->off || (int64_t)(name->off + name->size) < 0)
 		return host_fail(-EINVAL, "off must be a multiple of 64K, and size one of 4K");

@@ -8,11 +8,13 @@
 #include "host/endpoint.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -64,7 +66,11 @@ static bool find_lock(int fd, uint64_t first, uint64_t end, struct flock *l)
 	*l = (struct flock){
 		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = end - first,
 	};
-	return first < end && !fcntl(fd, F_OFD_GETLK, l) && l->l_type != F_UNLCK;
+	if (first >= end || fcntl(fd, F_OFD_GETLK, l) || l->l_type == F_UNLCK)
+		return false;
+	if (!l->l_len)		/* to the end, wherever that is */
+		l->l_len = INT64_MAX - l->l_start;
+	return true;
 }
 
 static void nap(void)
@@ -72,10 +78,10 @@ static void nap(void)
 	nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
 }
 
-static int no_lock(const struct host_name *name, int err)
+int host_no_lock(const struct host_name *name, int err)
 {
-	return host_fail(err, "cannot lock bytes of %s, which says that we live: %s", name->path,
-			 strerror(-err));
+	return host_fail(err, "cannot lock bytes of %s, by which others see that this process lives: %s; use a local file system",
+			 name->path, strerror(-err));
 }
 
 static int in_use(const struct host_name *name, uint64_t at)
@@ -113,7 +119,7 @@ static int begin(int lock_fd, const struct host_name *name)
 		if (!err)
 			return 0;
 		if (err != -EAGAIN)
-			return no_lock(name, err);
+			return host_no_lock(name, err);
 		nap();
 	}
 	return host_fail(-EBUSY, "%s is being truncated by another process", name->path);
@@ -154,6 +160,51 @@ static int64_t reaching(int fd, uint64_t first, uint64_t off)
 	return -1;
 }
 
+/* The first format in [at, end), where segments may begin; @end when there is none. */
+static uint64_t next_format(int fd, uint64_t at, uint64_t end, struct vine_geometry *geo)
+{
+	off_t data;
+
+	for (; at < end; at += PLACE) {
+		data = lseek(fd, at, SEEK_DATA);	/* most of it may be a hole */
+		if (data < 0 ? errno == ENXIO : (uint64_t)data >= end)
+			return end;
+		if (data > (off_t)at)
+			at = data & -PLACE;
+		if (!vine_geometry_of(format_at(fd, at), UINT64_MAX, geo))
+			return at;
+	}
+	return end;
+}
+
+static int shares(const struct host_name *name, uint64_t at, uint64_t bytes)
+{
+	return host_fail(-EBUSY, "%s holds a segment of %llu bytes at byte %llu, and this one, at %llu, would share bytes with it; if nobody needs that, make it blank first (vinectl wipe)",
+			 name->path, (unsigned long long)bytes, (unsigned long long)at,
+			 (unsigned long long)name->off);
+}
+
+/*
+ * Is there another segment that shares bytes with ours? Machines have no locks, and who is not
+ * there now may come back: what is written there decides. What lies within a segment is its
+ * users', and says nothing.
+ */
+static int check_formats(int fd, const struct host_name *name)
+{
+	uint64_t end = name->off + name->size, at = 0;
+	struct vine_geometry geo;
+
+	while ((at = next_format(fd, at, name->off, &geo)) < name->off) {
+		if (geo.size > name->off - at)
+			return shares(name, at, geo.size);
+		at += (geo.size + PLACE - 1) & -PLACE;
+	}
+	if (name->trunc || format_at(fd, name->off))
+		return 0;
+	at = next_format(fd, name->off, end, &geo);
+	return at < end ? shares(name, at, geo.size) : 0;
+}
+
 /* Does nobody live in another segment that shares bytes with ours? Its own bytes are others'. */
 static int alone(int lock_fd, const struct host_name *name)
 {
@@ -165,10 +216,10 @@ static int alone(int lock_fd, const struct host_name *name)
 	/* what is there already may be shorter than what we were told, or can see */
 	if (!vine_geometry_of(format_at(lock_fd, name->off), name->size, &geo))
 		end = name->off + geo.size;
-	if (find_lock(lock_fd, name->off + BEGIN_LOCK + 1, end, &l))
+	if (find_lock(lock_fd, name->off + PLACE, end, &l))
 		return in_use(name, l.l_start & -PLACE);
 	at = reaching(lock_fd, 0, name->off);
-	return at < 0 ? 0 : in_use(name, at);
+	return at < 0 ? check_formats(lock_fd, name) : in_use(name, at);
 }
 
 /* ---- truncation ---- */
@@ -259,14 +310,29 @@ static int grow(int fd, uint64_t end)
 static int clear(int fd, uint64_t off, uint64_t size)
 {
 	static const char zeroes[65536];
-	uint64_t end = off + size, at;
+	uint64_t end = off + size;
+	ssize_t n;
 
 	if (!size || !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, size))
 		return 0;
-	for (at = off; at < end; at += sizeof(zeroes))
-		if (pwrite(fd, zeroes, min_t(uint64_t, sizeof(zeroes), end - at), at) < 0)
-			return -errno;
+	for (; off < end; off += n) {
+		n = pwrite(fd, zeroes, min_t(uint64_t, sizeof(zeroes), end - off), off);
+		if (n <= 0)
+			return n ? -errno : -EIO;
+	}
 	return 0;
+}
+
+/* @at: a byte that is locked. */
+static int lives(const struct host_name *name, uint64_t at)
+{
+	uint64_t slot = at % PLACE;
+
+	if (slot >= VINE_MAX_PEERS)
+		return host_fail(-EBUSY, "%s is in use: a process begins or truncates the segment at byte %llu, or has regions of it; not truncated",
+				 name->path, (unsigned long long)(at - slot));
+	return host_fail(-EBUSY, "%s is in use: the process that is peer %u of the segment at byte %llu lives; not truncated",
+			 name->path, (unsigned int)slot, (unsigned long long)(at - slot));
 }
 
 /*
@@ -283,15 +349,17 @@ static int truncate_segment(int fd, int lock_fd, const struct host_name *name)
 
 	err = lock_bytes(lock_fd, off, span, F_WRLCK);
 	if (err && err != -EAGAIN)
-		return no_lock(name, err);
+		return host_no_lock(name, err);
 	if (err) {
-		if (!find_lock(lock_fd, off, off + span, &l))
-			l.l_start = off;
-		return host_fail(-EBUSY, "%s is in use: a process lives in, or begins, the segment at byte %llu; not truncated",
-				 name->path, (unsigned long long)(l.l_start & -PLACE));
+		/* it may have gone meanwhile, or be a lock of somebody who is no endpoint */
+		if (!find_lock(lock_fd, off, off + span, &l) || (uint64_t)l.l_start < off)
+			l.l_start = off + BEGIN_LOCK;
+		return lives(name, l.l_start);
 	}
 	at = reaching(lock_fd, 0, off);
-	err = at < 0 ? no_machine(fd, name) : in_use(name, at);
+	err = at < 0 ? check_formats(fd, name) : in_use(name, at);
+	if (!err)
+		err = no_machine(fd, name);
 	if (!err)
 		err = clear(fd, off, name->size);
 	if (err)
@@ -304,7 +372,20 @@ static int truncate_segment(int fd, int lock_fd, const struct host_name *name)
 	return err;
 }
 
-/* What there is: to the end. */
+/* ---- what is there ---- */
+
+/* Large pages: a region is not mapped alone, and 4K of them not replaced on SIGBUS. */
+static int check_file_system(int fd, const struct host_name *name)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) || fs.f_type != HUGETLBFS_MAGIC)
+		return 0;
+	return host_fail(-EOPNOTSUPP, "%s is on hugetlbfs, which processes on the host cannot use; use tmpfs, with huge=always for large pages",
+			 name->path);
+}
+
+/* Its size: to the end. */
 static int see_size(int fd, struct host_name *name)
 {
 	struct stat st;
@@ -316,14 +397,75 @@ static int see_size(int fd, struct host_name *name)
 	return 0;
 }
 
+int host_refused(const struct host_name *name, uint64_t format, int err)
+{
+	switch (err) {
+	case -EINVAL:
+		return host_fail(-EUCLEAN, "%s holds somebody else's data; to use it, %s", name->path,
+				 name->kind == HOST_SERVER ?
+				 "stop vine-server and its VMs, and start it anew, or vinectl wipe its --file" :
+				 "clear it (trunc=1)");
+	case -EPROTONOSUPPORT:
+		return host_fail(err, "%s has wire version %u, or features, that this library does not know (it knows version %u)",
+				 name->path, VINE_FORMAT_VERSION(format), VINE_WIRE_VERSION);
+	case -EFBIG:
+		return host_fail(err, "%s was made larger than the %llu bytes that are seen of it, or is damaged",
+				 name->path, (unsigned long long)name->size);
+	case -ENOSPC:
+		return host_fail(err, "%s: there are %llu bytes: too few; a segment needs %u at least",
+				 name->path, (unsigned long long)name->size, VINE_MIN_SEGMENT);
+	default:
+		return err;
+	}
+}
+
+/* As much as there is. */
+static void read_file(int fd, uint8_t *bytes, uint64_t size, uint64_t off)
+{
+	uint64_t at;
+	ssize_t n;
+
+	for (at = 0; at < size; at += n) {
+		n = pread(fd, bytes + at, size - at, off + at);
+		if (n <= 0)
+			return;
+	}
+}
+
+/* What the core would refuse is not made longer, and no memory is given to it. */
+static int check_contents(int fd, const struct host_name *name)
+{
+	uint8_t *tables = calloc(1, VINE_OFF_CHUNKMAP);
+	uint64_t format;
+	int err;
+
+	if (!tables)
+		return -ENOMEM;
+	/* before the header, which who begins meanwhile writes first */
+	if (!format_at(fd, name->off))
+		read_file(fd, tables + VINE_OFF_PEERS, VINE_OFF_CHUNKMAP - VINE_OFF_PEERS,
+			  name->off + VINE_OFF_PEERS);
+	read_file(fd, tables, sizeof(struct vine_wire_header), name->off);
+	format = vine_ld64((__le64 *)tables);
+	err = vine_segment_check(tables, name->size);
+	free(tables);
+	return err ? host_refused(name, format, err) : 0;
+}
+
 int host_segment_begin(int fd, int lock_fd, struct host_name *name)
 {
-	int err = name->trunc ? 0 : begin(lock_fd, name);
+	int err = check_file_system(fd, name);
 
+	if (!err && !name->trunc)
+		err = begin(lock_fd, name);
 	if (!err)
 		err = see_size(fd, name);
+	if (!err && name->size < VINE_MIN_SEGMENT)
+		err = host_refused(name, 0, -ENOSPC);
 	if (!err)
 		err = name->trunc ? truncate_segment(fd, lock_fd, name) : alone(lock_fd, name);
+	if (!err && !name->trunc)
+		err = check_contents(fd, name);
 	if (err)
 		return err;
 	err = name->size ? grow(fd, name->off + name->size) : 0;
@@ -514,9 +656,8 @@ int host_segment_get(int fd, uint64_t off, uint64_t size, struct host_segment **
 
 	if (fstat(fd, &st))
 		return -errno;
-	if (size < VINE_MIN_SEGMENT || off + size > (uint64_t)st.st_size)
-		return host_fail(-ENOSPC, "there are %llu bytes: too few; a segment needs %u at least",
-				 (unsigned long long)size, VINE_MIN_SEGMENT);
+	if (off + size > (uint64_t)st.st_size)
+		return -ENODEV;		/* it was truncated meanwhile */
 	pthread_mutex_lock(&lock);
 	s = segment_find(&st, off, size);
 	if (s) {

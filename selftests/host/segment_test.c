@@ -42,7 +42,7 @@ static void fresh(void)
 
 static int endpoint(const char *options)
 {
-	char name[128];
+	char name[160];
 
 	snprintf(name, sizeof(name), "shm:%s?%s", path, options);
 	return vine_open(name);
@@ -73,6 +73,7 @@ static _Atomic(allocation_hook *) before_allocation;	/* once */
 static _Atomic(room_hook *) full;
 static _Atomic(lock_hook *) before_lock;
 static _Atomic(locked_hook *) after_lock;
+static atomic_uint most_bytes;				/* that are written at once; 0: all */
 
 int fallocate(int fd, int mode, off_t first, off_t bytes)
 {
@@ -94,6 +95,13 @@ int ftruncate(int fd, off_t length)
 	if (before)
 		before(0);
 	return (int)syscall(SYS_ftruncate, fd, length);
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t count, off_t at)
+{
+	if (most_bytes && count > most_bytes)
+		count = most_bytes;
+	return syscall(SYS_pwrite64, fd, bytes, count, at);
 }
 
 int fcntl(int fd, int cmd, ...)
@@ -235,6 +243,140 @@ static void overlaps(void)
 	unlink(path);
 }
 
+/* ---- machines' segments ---- */
+
+#define SLOT_5	(VINE_OFF_PEERS + 5 * sizeof(struct vine_wire_peer))
+
+/* Of @bytes at @off; then its slot 5 is that of a machine, which is there or was. */
+static void machines_segment(uint64_t off, uint64_t bytes)
+{
+	const uint64_t word = VINE_PEER(1, 3, 1, VINE_PEER_LIVE);
+	char options[64];
+	int d, fd;
+
+	snprintf(options, sizeof(options), "off=%llu&size=%llu", (unsigned long long)off,
+		 (unsigned long long)bytes);
+	d = endpoint(options);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	CHECK(d >= 0 && !vine_close(d) && fd >= 0);
+	CHECK(pwrite(fd, &word, 8, off + SLOT_5) == 8);
+	close(fd);
+}
+
+static uint64_t word_at(uint64_t at)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	uint64_t word = 0;
+
+	EXPECT(pread(fd, &word, sizeof(word), at) == sizeof(word));
+	close(fd);
+	return word;
+}
+
+static void within_machines(void)
+{
+	fresh();
+	machines_segment(0, 64 * MIB);
+	CHECK(endpoint("off=32M&size=32M") == -EBUSY && strstr(host_why(), "at byte 0,"));
+	CHECK(endpoint("off=32M") == -EBUSY);
+	CHECK(endpoint("off=32M&trunc=1") == -EBUSY);
+	CHECK(endpoint("off=48M&size=64M") == -EBUSY && file_size() == 64 * MIB);
+	CHECK(!word_at(32 * MIB) && !word_at(48 * MIB));
+	unlink(path);
+}
+
+static void around_machines(void)
+{
+	int d;
+
+	fresh();
+	machines_segment(16 * MIB + 65536, 16 * MIB);
+	CHECK(endpoint("size=32M") == -EBUSY && strstr(host_why(), "at byte 16842752,"));
+	CHECK(endpoint("") == -EBUSY && !word_at(0));
+	d = endpoint("size=16M");
+	CHECK(d >= 0 && works(d));
+	vine_close(d);
+	d = endpoint("trunc=1");	/* it does not beat */
+	CHECK(d >= 0 && works(d) && !word_at(16 * MIB + 65536));
+	vine_close(d);
+	unlink(path);
+}
+
+/* What users keep in their regions may well look like a segment. */
+static void looks_like_segment(void)
+{
+	const uint64_t format = VINE_FORMAT(16, 512);
+	int whole, joined, behind, fd;
+
+	fresh();
+	whole = endpoint("size=32M");
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	CHECK(whole >= 0 && pwrite(fd, &format, 8, 16 * MIB) == 8);
+	close(fd);
+	joined = endpoint("size=32M");
+	CHECK(joined >= 0);
+	vine_close(joined);
+	behind = endpoint("off=32M&size=16M");
+	CHECK(behind >= 0);
+	vine_close(behind);
+	vine_close(whole);
+	unlink(path);
+}
+
+/* ---- what is somebody else's ---- */
+
+static void put(const void *bytes, size_t count, off_t at)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	EXPECT(fd >= 0 && pwrite(fd, bytes, count, at) == (ssize_t)count);
+	close(fd);
+}
+
+/* It is as long as it was, and has the memory that it had. */
+static bool untouched(const char *options, int err)
+{
+	struct stat before, after;
+
+	return EXPECT(!stat(path, &before)) && EXPECT(endpoint(options) == err) &&
+		EXPECT(!stat(path, &after)) && EXPECT(after.st_size == before.st_size) &&
+		EXPECT(after.st_blocks == before.st_blocks);
+}
+
+static void foreign_untouched(void)
+{
+	const uint64_t newer = VINE_FORMAT(16, 100) + (1 << 24), large = VINE_FORMAT(16, 512);
+
+	fresh();
+	put("somebody else\n", 14, 0);
+	CHECK(untouched("size=16M", -EUCLEAN));
+	fresh();
+	put("x", 1, 0x3456);
+	CHECK(untouched("size=16M", -EUCLEAN));
+	CHECK(!truncate(path, 16 * MIB) && untouched("", -EUCLEAN));
+	fresh();
+	put(&newer, 8, 0);
+	CHECK(untouched("size=16M", -EPROTONOSUPPORT));
+	fresh();
+	put(&large, 8, 0);
+	CHECK(untouched("size=16M", -EFBIG));
+	CHECK(untouched("size=4M", -ENOSPC));
+	CHECK(untouched("off=64K", -ENOSPC));
+	unlink(path);
+}
+
+static void huge_pages(void)
+{
+	int fd = memfd_create("vine", MFD_CLOEXEC | MFD_HUGETLB);
+	char name[64];
+
+	if (fd < 0)
+		return;		/* this kernel has none */
+	snprintf(name, sizeof(name), "shm:/proc/self/fd/%d?size=16M", fd);
+	EXPECT(vine_open(name) == -EOPNOTSUPP && strstr(host_why(), "hugetlbfs"));
+	close(fd);
+}
+
 /* ---- truncation ---- */
 
 static void living_part_behind(void)
@@ -249,7 +391,7 @@ static void living_part_behind(void)
 	d = endpoint("size=16M");
 	CHECK(d >= 0);
 	vine_close(d);
-	CHECK(endpoint("trunc=1") == -EBUSY && strstr(host_why(), "16777216"));
+	CHECK(endpoint("trunc=1") == -EBUSY && strstr(host_why(), "peer 0 of the segment at byte 16777216 lives"));
 	CHECK(endpoint("trunc=1&size=24M") == -EBUSY);
 	CHECK(works(part) && vine_services(part, &s, 1) == 1);
 	/* up to it, it may */
@@ -306,6 +448,46 @@ static void living_machine_behind(void)
 	CHECK(d >= 0 && works(d) && !header->format);
 	vine_close(d);
 	munmap(base, 16 * MIB);
+	unlink(path);
+}
+
+static bool no_holes(int mode, off_t bytes)
+{
+	(void)bytes;
+	return mode & FALLOC_FL_PUNCH_HOLE;
+}
+
+/* Zeroes are written where holes cannot be made, and a little at a time. */
+static void written_over(void)
+{
+	int d;
+
+	fresh();
+	machines_segment(16 * MIB, 16 * MIB);
+	most_bytes = 4096;
+	full = no_holes;
+	d = endpoint("trunc=1");
+	full = NULL;
+	most_bytes = 0;
+	CHECK(d >= 0 && works(d) && !word_at(16 * MIB) && !word_at(16 * MIB + SLOT_5));
+	vine_close(d);
+	unlink(path);
+}
+
+/* Of somebody who is no endpoint. */
+static void locked_to_the_end(void)
+{
+	struct flock l = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+	int fd;
+
+	fresh();
+	put("", 1, MIB);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	CHECK(fd >= 0 && !fcntl(fd, F_OFD_SETLK, &l));
+	CHECK(endpoint("off=16M") == -ENOSPC);
+	CHECK(endpoint("off=16M&size=16M") == -EBUSY);
+	CHECK(endpoint("off=16M&trunc=1&size=16M") == -EBUSY);
+	close(fd);
 	unlink(path);
 }
 
@@ -556,8 +738,15 @@ static const struct tap_test tests[] = {
 	{ "a file that is truncated while it is opened is no endpoint", truncated_at_once },
 	{ "two parts of a new file are made at once", parts_at_once },
 	{ "a segment that would overlap a living one is refused, and says which", overlaps },
+	{ "no segment is made in that of machines, which have no locks", within_machines },
+	{ "no segment is made around that of machines", around_machines },
+	{ "what looks like a segment within one says nothing", looks_like_segment },
+	{ "what is refused is as long as it was, and has the memory that it had", foreign_untouched },
+	{ "hugetlbfs is refused, and named", huge_pages },
 	{ "nothing is truncated over a living part", living_part_behind },
 	{ "nothing is truncated over a living machine's part", living_machine_behind },
+	{ "where no holes can be made, all is written over", written_over },
+	{ "a lock to the end of the file is one", locked_to_the_end },
 	{ "of two who truncate at once one is refused", two_truncate },
 	{ "nobody begins a part of what is being truncated", truncated_meanwhile },
 	{ "who was taken for dead does not come back while somebody truncates", back_while_truncated },
