@@ -159,6 +159,7 @@ static void names(void)
 	CHECK(vine_open("shm:x?trunc=2") == -EINVAL);
 	CHECK(vine_open("server:/x?size=1M") == -EINVAL);
 	CHECK(vine_open("shm:x?size=3Q") == -EINVAL);
+	CHECK(vine_open("shm:x?size=17179869184G") == -EINVAL);	/* 2^64 */
 	CHECK(vine_open("shm:x?off=4097&size=16M") == -EINVAL);
 	CHECK(vine_open("shm:/dev/zero") == -EINVAL);
 	CHECK(vine_open("server:/nonexistent/socket") == -ENOENT);
@@ -200,6 +201,22 @@ static void parts(void)
 	vine_close(listener);
 	vine_close(a);
 	vine_close(b);
+	shm_unlink(shm);
+}
+
+/* At the same place, and of the same size. */
+static void files(void)
+{
+	struct vine_service s[4];
+
+	fresh();
+	a = vine_open(name);
+	listener = vine_listen(a, "here", 1, 0);
+	CHECK(a >= 0 && listener >= 0);
+	shm_unlink(shm);	/* and then another of that name */
+	b = vine_open(name);
+	EXPECT(b >= 0 && vine_services(b, s, 4) == 0 && vine_services(a, s, 4) == 1);
+	CHECK(!vine_close(listener) && !vine_close(a) && !vine_close(b));
 	shm_unlink(shm);
 }
 
@@ -262,6 +279,21 @@ static void short_message(void)
 	CHECK(vine_pull(server, &m, 1, 1, SECONDS(10)) == 1 && m.len == 1 && m.data[0] == 0xff);
 	for (i = 1; i < sizeof(m.data); i++)
 		CHECK(!m.data[i]);
+	curtain();
+}
+
+/* A call that cannot be right does nothing else, either. */
+static void bad_push(void)
+{
+	struct vine_msg bad = { .len = 57 }, m;
+	struct vine_transfer t = {
+		.push = (uintptr_t)&bad, .push_count = 1, .pull = (uintptr_t)&m, .pull_count = 1,
+	};
+
+	connected(8);
+	CHECK(send_number(server, 3) == 1);
+	CHECK(vine_transfer(client, &t) == -EMSGSIZE && !t.pull_count);
+	CHECK(vine_pull(client, &m, 1, 1, SECONDS(10)) == 1 && number(&m) == 3);
 	curtain();
 }
 
@@ -336,6 +368,8 @@ static void edges(void)
 static void hang_up(void)
 {
 	struct vine_msg m;
+	uint64_t id;
+	int region;
 
 	connected(8);
 	CHECK(send_number(client, 5) == 1);
@@ -344,7 +378,12 @@ static void hang_up(void)
 	CHECK(vine_pull(server, &m, 1, 1, SECONDS(10)) == 1 && number(&m) == 5);
 	CHECK(vine_pull(server, &m, 1, 1, SECONDS(10)) == -EPIPE);
 	CHECK(vine_push(server, &m, 1) == -EPIPE);
-	CHECK(!vine_close(server) && !vine_close(listener) && !vine_close(a) && !vine_close(b));
+	client = vine_connect(a, "test", 8, VINE_NONBLOCK, 0, NULL);
+	region = vine_region(a, 1, NULL);
+	CHECK(client >= 0 && region >= 0 && !vine_close(listener));
+	CHECK(vine_attach(client, region, &id) == -EPIPE);
+	CHECK(!vine_close(client) && !vine_close(region));
+	CHECK(!vine_close(server) && !vine_close(a) && !vine_close(b));
 	CHECK(vine_close(server) == -EBADF);
 	nothing_left();
 }
@@ -588,6 +627,10 @@ static void attached(void)
 	CHECK(!vine_attach(client, own, &id));
 	import = vine_import(server, id, &bytes);
 	CHECK(import >= 0 && vine_attach(client, import, &id) == -EINVAL);
+	/* it ends, and the region does not */
+	CHECK(!vine_close(import));
+	import = vine_import(server, id, &bytes);
+	CHECK(import >= 0);
 	for (i = 0; i < 3; i++)
 		CHECK(!vine_close(others[i]));
 	CHECK(!vine_close(d) && !vine_close(import) && !vine_close(own));
@@ -940,8 +983,9 @@ static void taken_for_dead(void)
 	struct vine_msg m = message(1);
 	struct vine_info info, now;
 	unsigned char *base;
-	uint64_t until = SECONDS(10);
+	uint64_t until = SECONDS(10), id;
 	char *memory;
+	void *again;
 	int region;
 
 	connected(8);
@@ -961,10 +1005,12 @@ static void taken_for_dead(void)
 	while (now.incarnation == info.incarnation && vine_deadline_ms(1) < until);
 	CHECK(now.incarnation == info.incarnation + 1 && !now.own_regions);
 	CHECK(vine_push(client, &m, 1) == -ENOTCONN);
-	CHECK(!vine_unmap(memory, 65536) && !vine_close(region) && !vine_close(client));
+	CHECK(vine_map(region, 65536, &again) == -ENOTCONN);
+	CHECK(!vine_unmap(memory, 65536) && !vine_close(client));
 	/* and goes on */
 	client = vine_connect(a, "test", 8, VINE_NONBLOCK, 0, NULL);
 	CHECK(client >= 0 && !vine_close(server));
+	CHECK(vine_attach(client, region, &id) == -ENOTCONN && !vine_close(region));
 	server = vine_accept(listener, 0, SECONDS(10), NULL);
 	CHECK(server >= 0);
 	munmap(base, 16 << 20);
@@ -1207,6 +1253,18 @@ static void truncated_under_us(void)
 	nothing_left();
 }
 
+/* Who has the old one still shares nothing with who opens it then. */
+static void opened_after_truncation(void)
+{
+	two();
+	CHECK(!truncate(path, 0) && comes(a, POLLERR) && comes(b, POLLERR));
+	CHECK(!vine_close(b));
+	b = vine_open(name);
+	CHECK(b >= 0 && info_of(b).peers == 1);
+	CHECK(!vine_close(a) && !vine_close(b));
+	nothing_left();
+}
+
 #ifndef __SANITIZE_THREAD__
 
 static void other_bus_error(int number)
@@ -1215,19 +1273,23 @@ static void other_bus_error(int number)
 	_exit(7);
 }
 
-/* How a process ends that has an endpoint and touches nothing, which is not ours. */
+/* How a process ends that touches what is not there, where a region of ours was mapped. */
 static int end_by_bus_error(void (*handler)(int))
 {
-	int status = -1, fd;
+	int status = -1, region, fd;
 	volatile char *p;
+	void *address;
 	pid_t pid;
 
 	pid = fork();
 	if (!pid) {
 		signal(SIGBUS, handler);
 		a = vine_open(name);
+		region = vine_region(a, 4096, NULL);
+		if (vine_map(region, 4096, &address) || vine_unmap(address, 4096))
+			_exit(1);
 		fd = memfd_create("short", MFD_CLOEXEC);
-		p = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+		p = mmap(address, 4096, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
 		_exit(p[0]);
 	}
 	EXPECT(waitpid(pid, &status, 0) == pid);
@@ -1321,9 +1383,11 @@ static const struct tap_test tests[] = {
 #endif
 	{ "a name that is wrong, and a file that cannot be used, have errors of their own", names },
 	{ "two parts of a file are two segments", parts },
+	{ "two files are two segments", files },
 	{ "a message goes there and back", ping },
 	{ "what the driver refuses is refused in the same way", refusals },
 	{ "of a short message the rest is zero", short_message },
+	{ "what cannot be pushed keeps a call from pulling", bad_push },
 	{ "a full ring is not writable until there is room", full },
 	{ "a descriptor is readable when there is a message, and not before", level },
 	{ "what comes back raises an edge", edges },
@@ -1351,6 +1415,7 @@ static const struct tap_test tests[] = {
 	{ "processes meet through a server, and stay when it goes", through_server },
 	{ "a server that speaks nonsense is an error", server_speaks_nonsense },
 	{ "a file that is truncated under us is an error, not a crash", truncated_under_us },
+	{ "a file that was truncated can be opened anew at once", opened_after_truncation },
 	{ "nothing is truncated under a living process", truncation },
 #ifndef __SANITIZE_THREAD__
 	{ "a forked child has nothing of its parent's, and can open its own", forked },

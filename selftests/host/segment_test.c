@@ -566,6 +566,7 @@ static void back_while_truncated(void)
 	struct flock l = {
 		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = BEGIN_BYTE, .l_len = 1,
 	};
+	struct flock its = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
 	uint64_t until = SECONDS(10);
 	struct vine_wire_peer *slot;
 	struct vine_info info;
@@ -586,6 +587,9 @@ static void back_while_truncated(void)
 	p = (struct pollfd){ .fd = listener, .events = POLLIN };
 	CHECK(poll(&p, 1, 10000) == 1 && p.revents & POLLERR);
 	CHECK(vine_info(d, &info) == -ENOTCONN);
+	/* nor has it the lock of its slot, which may be another's soon */
+	its.l_start = info.peer;
+	CHECK(!fcntl(fd, F_OFD_GETLK, &its) && its.l_type == F_UNLCK);
 	l.l_type = F_UNLCK;
 	CHECK(!fcntl(fd, F_OFD_SETLK, &l));
 	while (vine_info(d, &info) && vine_deadline_ms(1) < until)

@@ -116,6 +116,18 @@ static int send_one(int queue)
 	return vine_push(queue, &m, 1);
 }
 
+/* What the server's thread was told before, it has done: it shows messages one by one, too. */
+static void settled(void)
+{
+	struct vine_msg m;
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		EXPECT(send_one(client) == 1 && comes(server, POLLIN));
+		EXPECT(vine_pull(server, &m, 1, 0, 0) == 1);
+	}
+}
+
 static int edges_of(int fd)
 {
 	struct epoll_event e = { .events = EPOLLIN | EPOLLET };
@@ -247,6 +259,7 @@ static void no_buffers(void)
 
 	connected(8);
 	CHECK(vine_pull(server, &m, 1, 0, 0) == -EAGAIN);
+	settled();	/* nothing else tries */
 	set = edges_of(server);
 	atomic_store(&sends_to_fail, 3);
 	CHECK(send_one(client) == 1);
@@ -276,18 +289,6 @@ static void no_buffers_listening(void)
 /* ---- in between ---- */
 
 static int second_client;
-
-/* What the server's thread was told before, it has done: it shows messages one by one, too. */
-static void settled(void)
-{
-	struct vine_msg m;
-	unsigned int i;
-
-	for (i = 0; i < 4; i++) {
-		EXPECT(send_one(client) == 1 && comes(server, POLLIN));
-		EXPECT(vine_pull(server, &m, 1, 0, 0) == 1);
-	}
-}
 
 static void connect_now(void)
 {
@@ -564,7 +565,8 @@ static const struct tap_test tests[] = {
 	{ "so does one that asks to wait of a descriptor that does not", exact_nonblocking },
 	{ "a wake-up that finds no memory is tried again", no_buffers },
 	{ "of a listener, too", no_buffers_listening },
-	{ "a connection that comes between an accept's look and its sleep ends that", connected_in_between },
+	{ "a connection that comes between an accept's look and its sleep ends that",
+	  connected_in_between },
 	{ "without futex_waitv(2) a wait is as it should be", no_waitv },
 	{ "a producer that lies cannot keep a call beyond its deadline", deadline_kept },
 	{ "nor from a signal", signal_kept },
