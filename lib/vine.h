@@ -112,7 +112,8 @@ int vine_query(int device, unsigned int what, void *array, unsigned int room);
  * For administrators who know that its machine is dead: one that is merely paused goes
  * on writing when it wakes. Returns 0. -EPERM without CAP_SYS_ADMIN, or of an
  * endpoint: for others than root and who owns the file; -ENOENT there is no such peer (any
- * more); -EBUSY it is not known to be silent, or it is ourselves. Does not block.
+ * more); -EBUSY it is not known to be silent, or it is ourselves, or, of an endpoint, a
+ * process of this host that lives. Does not block.
  */
 int vine_bury(int device, unsigned int peer, unsigned int incarnation);
 
@@ -173,7 +174,9 @@ int vine_connect_id(int device, uint64_t id, unsigned int depth, unsigned int fl
  * @rounded: Out: how much it became, in whole chunks; NULL: not wanted. Unchanged on
  *           error
  *
- * Returns a region. It lives as long as its descriptor and its mappings. -EINVAL no
+ * Returns a region. It lives as long as its descriptor and its mappings; of an endpoint, those
+ * of this process by vine_map(): others that were given the descriptor unmap it before.
+ * -EINVAL no
  * bytes; -ENOSPC no run of free chunks is that long, or no free entry; of an endpoint
  * also when its file system is full. Does not wait for anybody, but zeroes the memory, and
  * that takes its time.
@@ -200,7 +203,9 @@ int vine_attach(int queue, int region, uint64_t *id);
  * @id: In: what the client's vine_attach() gave it
  * @bytes: Out: what can be mapped; NULL: not wanted. Unchanged on error
  *
- * Returns a region, another one each time, which outlives the queue and the client.
+ * Returns a region, another one each time, which outlives the queue and the client, and lasts
+ * as long as its descriptors and mappings in all processes. An endpoint that was taken for dead
+ * gives -ENOTCONN from every call until the last of its imports is closed and unmapped.
  * -EINVAL @queue is the client's side; -ENOENT no such living region is attached; -EBADE
  * the client claims memory that is not its own. Does not block.
  */

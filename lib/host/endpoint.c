@@ -87,14 +87,21 @@ static bool op_lock(struct vine_core *core, u32 slot, bool on)
 	return false;
 }
 
+bool host_locked(struct host_endpoint *ep, u64 byte)
+{
+	struct flock l = {
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = ep->off + byte, .l_len = 1,
+	};
+
+	return fcntl(ep->lock_fd, F_OFD_GETLK, &l) || l.l_type != F_UNLCK;
+}
+
+/* Nor are there processes to which it has given what it had imported. */
 static bool op_dead(struct vine_core *core, u32 slot)
 {
 	struct host_endpoint *ep = endpoint_of(core);
-	struct flock l = {
-		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = ep->off + slot, .l_len = 1,
-	};
 
-	return !fcntl(ep->lock_fd, F_OFD_GETLK, &l) && l.l_type == F_UNLCK;
+	return !host_locked(ep, slot) && !host_locked(ep, HOST_HOLDS + slot);
 }
 
 static int op_room(struct vine_core *core, u64 offset, u64 bytes)
@@ -228,9 +235,12 @@ static int join(struct host_endpoint *ep)
 			HOST_TIMEOUT_MS / HOST_TICK_MS);
 	if (err == -EUSERS && ep->lock_error)
 		err = -ENOLCK;
-	if (!err)
-		atomic_store_explicit(&ep->joined, true, memory_order_release);
-	return err;
+	if (err)
+		return err;
+	memset(ep->unput, 0, sizeof(ep->unput));
+	ep->unputs = 0;
+	atomic_store_explicit(&ep->joined, true, memory_order_release);
+	return 0;
 }
 
 static void pass(pthread_mutex_t *mutex)
@@ -259,6 +269,7 @@ static void quiesce(struct host_endpoint *ep)
 	}
 	pthread_mutex_unlock(&ep->ready);
 	host_regions_lost(ep);
+	ep->regions = NULL;
 	wake_all(ep);
 	pthread_mutex_lock(&ep->ready);
 	memset(ep->queues, 0, sizeof(ep->queues));
@@ -266,14 +277,19 @@ static void quiesce(struct host_endpoint *ep)
 	pthread_mutex_unlock(&ep->ready);
 }
 
-/* Others count us out: we were stopped for too long, or the segment was cleared. */
-static void fence(struct host_endpoint *ep)
+/*
+ * What we had becomes others', unless somebody can write there still: us, or who has got a
+ * descriptor of an import from us. Until then our slot keeps it.
+ */
+static void leave(struct host_endpoint *ep)
 {
 	u32 slot = ep->core.slot;
 
-	quiesce(ep);
+	if (!host_regions_lost(ep) || host_locked(ep, HOST_HOLDS + slot))
+		return;
 	vine_leave(&ep->core);
 	op_lock(&ep->core, slot, false);
+	ep->fenced = false;
 }
 
 static void beat(struct host_endpoint *ep)
@@ -287,12 +303,19 @@ static void beat(struct host_endpoint *ep)
 	}
 	if (atomic_load(&ep->dead))
 		goto out;
-	if (atomic_load(&ep->joined))
+	if (atomic_load(&ep->joined)) {
+		host_regions_unmapped(ep);
 		what = vine_tick(&ep->core);
-	if (what & VINE_TICK_FENCED)
-		fence(ep);
+	}
+	/* others count us out: we were stopped for too long, or the segment was cleared */
+	if (what & VINE_TICK_FENCED) {
+		quiesce(ep);
+		ep->fenced = true;
+	}
+	if (ep->fenced)
+		leave(ep);
 	/* nobody may be truncating it; else at the next beat */
-	if (!atomic_load(&ep->joined) && !host_lock_begin(ep->lock_fd, ep->off)) {
+	if (!atomic_load(&ep->joined) && !ep->fenced && !host_lock_begin(ep->lock_fd, ep->off)) {
 		join(ep);
 		host_lock_ready(ep->lock_fd, ep->off);
 	}
@@ -434,7 +457,6 @@ static __attribute__((constructor(101))) void watch_forks(void)
 static void end(struct host_endpoint *ep)
 {
 	struct host_endpoint **at;
-	u32 slot = ep->core.slot;
 
 	atomic_store(&ep->quit, true);
 	if (ep->running) {
@@ -443,10 +465,9 @@ static void end(struct host_endpoint *ep)
 	}
 	if (ep->server)
 		host_server_stop(ep->server);
-	if (ep->segment && !host_entered(ep, 0)) {
-		vine_leave(&ep->core);	/* rings the others */
-		op_lock(&ep->core, slot, false);
-	}
+	/* rings the others; who cannot leave now is found by its locks, when they are gone */
+	if (ep->segment && (ep->fenced ? host_entered(ep, 0) != -ENODEV : !host_entered(ep, 0)))
+		leave(ep);
 	/* until they are closed, a fork's child has them to close */
 	pthread_mutex_lock(&all_lock);
 	for (at = &all; *at && *at != ep; at = &(*at)->next)

@@ -76,9 +76,20 @@ struct host_segment {
 int host_segment_file(const struct host_name *name);
 
 /*
- * @lock_fd: a descriptor of its own for the locks of one endpoint: byte @off + slot for a
- * slot. While an endpoint begins it shares byte @off + 64; whoever clears a segment has all
- * bytes of it alone. Truncates, grows, and refuses what shares bytes with another segment, or
+ * Locks, at byte @off + these; all in the 64 KiB with which no other segment can begin:
+ *   0 to 63             of slots: it lives
+ *   64                  of those who begin
+ *   HOST_HOLDS + slot   shared by all regions that it has imported, until nobody has a
+ *                       descriptor or a mapping of them, in whatever process
+ *   HOST_HELD + index   the same of that region, of all slots
+ */
+#define HOST_HOLDS	128
+#define HOST_HELD	4096
+
+/*
+ * @lock_fd: a descriptor of its own for the locks of one endpoint. While that begins, it shares
+ * the byte of those; whoever clears a segment has all bytes of it alone.
+ * Truncates, grows, and refuses what shares bytes with another segment, or
  * holds something else; says the size that there is. It begins when this returns 0, until
  * host_lock_ready().
  */
@@ -248,6 +259,9 @@ struct host_endpoint {
 	struct host_listener *listeners[VINE_MAX_SERVICES];
 	struct host_device *device;
 	struct host_region *regions;
+	u32 unput[VINE_MAX_REGIONS];	/* imports that ended here, and others may map still */
+	u32 unputs;			/* of all regions */
+	bool fenced;			/* and has not left yet */
 	atomic_uint tables;		/* counts changes of services and peers */
 	atomic_bool tidy, tables_news;
 	atomic_bool late;		/* a queue is */
@@ -267,6 +281,8 @@ int host_control(struct host_endpoint *ep, unsigned int session);
 bool host_control_end(struct host_endpoint *ep, unsigned int session);
 
 void host_endpoint_put(struct host_endpoint *ep);
+/* Has somebody else a lock on that byte of the segment? */
+bool host_locked(struct host_endpoint *ep, u64 byte);
 /* Takes what was marked, and wakes. @vector: of those; all when it is VINE_MAX_VECTORS. */
 void host_drain(struct host_endpoint *ep, u32 vector);
 /* The same without what takes long, for a thread that waits itself. */
@@ -321,8 +337,13 @@ void host_queue_readable(struct host_queue *q, bool on);
 void host_listener_news(struct host_listener *lf);
 /* Does one wait? With control. */
 void host_listener_refresh(struct host_listener *lf);
-/* The endpoint was fenced, or is dead: mappings of its regions get memory of their own. */
-void host_regions_lost(struct host_endpoint *ep);
+/*
+ * The endpoint was fenced, or is dead: mappings of its regions get memory of their own, or none.
+ * False: of one that could not be done; again later.
+ */
+bool host_regions_lost(struct host_endpoint *ep);
+/* Lets go of imports that ended here and that nobody maps any more. With control. */
+void host_regions_unmapped(struct host_endpoint *ep);
 void host_maps_lock(void);
 void host_maps_unlock(void);
 void host_maps_forked(void);

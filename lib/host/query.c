@@ -188,6 +188,18 @@ int host_do_query(struct host_endpoint *ep, struct vine_query *q)
 	return 0;
 }
 
+/* A process on this host that is only stopped goes on writing: there, to kill it is what helps. */
+static bool lives_here(struct host_endpoint *ep, const struct vine_bury *b)
+{
+	u64 word;
+
+	if (b->peer >= VINE_MAX_PEERS)
+		return false;
+	word = vine_ld64_acquire(&vine_peer(&ep->core, b->peer)->word);
+	return VINE_PEER_STATE(word) == VINE_PEER_SUSPECT && word & VINE_PEER_HOST &&
+		VINE_PEER_INC(word) == b->incarnation && !ep->ops.dead(&ep->core, b->peer);
+}
+
 int host_do_bury(struct host_endpoint *ep, struct vine_bury *b)
 {
 	struct stat st;
@@ -200,7 +212,7 @@ int host_do_bury(struct host_endpoint *ep, struct vine_bury *b)
 	err = host_control(ep, 0);
 	if (err)
 		return err;
-	err = vine_peer_bury(&ep->core, b->peer, b->incarnation);
+	err = lives_here(ep, b) ? -EBUSY : vine_peer_bury(&ep->core, b->peer, b->incarnation);
 	pthread_mutex_unlock(&ep->control);
 	return err;
 }

@@ -4,9 +4,12 @@
  *
  * A region's descriptor is one of its own on the file, whose position is where the region
  * begins: who gets it from us can map it. What is mapped by vine_map() holds the region.
+ * That of an import has locks, which last as long as anybody has it, or a mapping of it: until
+ * then we hold the region.
  */
 #include "host/endpoint.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -17,6 +20,7 @@ struct map {
 	void *address;
 	uint64_t bytes;
 	struct host_object *region;
+	bool lost;		/* it has other memory, or none, by now */
 };
 
 static pthread_mutex_t map_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -44,6 +48,24 @@ static void region_renumber(struct host_object *o, int fd)
 	(void)fd;
 }
 
+/* With control. */
+static void put_unmapped(struct host_endpoint *ep, u32 index)
+{
+	if (host_locked(ep, HOST_HELD + index))
+		return;
+	for (; ep->unput[index]; ep->unput[index]--, ep->unputs--)
+		vine_region_put(&ep->core, ep->core.use[index].id);
+}
+
+void host_regions_unmapped(struct host_endpoint *ep)
+{
+	u32 i;
+
+	for (i = 0; ep->unputs && i < VINE_MAX_REGIONS; i++)
+		if (ep->unput[i])
+			put_unmapped(ep, i);
+}
+
 static void region_end(struct host_object *o)
 {
 	struct host_region *r = (struct host_region *)o, **at;
@@ -56,11 +78,12 @@ static void region_end(struct host_object *o)
 		;
 	if (*at)
 		*at = r->next;
-	if (!host_entered(ep, o->session)) {
-		if (r->own)
-			vine_region_retire(&ep->core, r->id);
-		else
-			vine_region_put(&ep->core, r->id);
+	if (!host_entered(ep, o->session) && r->own) {
+		vine_region_retire(&ep->core, r->id);
+	} else if (!host_entered(ep, o->session)) {
+		ep->unput[VINE_REGION_INDEX(r->id)]++;
+		ep->unputs++;
+		put_unmapped(ep, VINE_REGION_INDEX(r->id));
 	}
 	pthread_mutex_unlock(&ep->control);
 }
@@ -135,16 +158,21 @@ int host_unmap(void *address)
 	return 0;
 }
 
-void host_regions_lost(struct host_endpoint *ep)
+bool host_regions_lost(struct host_endpoint *ep)
 {
+	bool all = true;
 	struct map *m;
 
 	pthread_mutex_lock(&map_lock);
-	for (m = maps; m; m = m->next)
-		if (m->region->ep == ep)
-			host_replace(m->address, m->bytes);
+	for (m = maps; m; m = m->next) {
+		if (m->region->ep != ep || m->lost)
+			continue;
+		m->lost = host_replace(m->address, m->bytes) ||
+			!mprotect(m->address, m->bytes, PROT_NONE);
+		all &= m->lost;
+	}
 	pthread_mutex_unlock(&map_lock);
-	ep->regions = NULL;
+	return all;
 }
 
 /* ---- calls ---- */
@@ -184,14 +212,44 @@ static int region_zero(struct host_region *r)
 	return 0;
 }
 
+/* A lock of the open file, which its mappings are of, too. */
+static int share_lock(int fd, u64 byte)
+{
+	struct flock l = {
+		.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1,
+	};
+
+	return fcntl(fd, F_OFD_SETLK, &l) ? -errno : 0;
+}
+
+/* With control. */
+static int hold(const struct host_region *r, int fd)
+{
+	const struct host_endpoint *ep = r->o.ep;
+	int err;
+
+	err = share_lock(fd, ep->off + HOST_HELD + VINE_REGION_INDEX(r->id));
+	return err ? err : share_lock(fd, ep->off + HOST_HOLDS + ep->core.slot);
+}
+
 static int descriptor(struct host_region *r)
 {
-	struct host_segment *s = r->o.ep->segment;
-	int fd = host_reopen(s->fd), err;
+	struct host_endpoint *ep = r->o.ep;
+	int fd = host_reopen(ep->segment->fd), err;
 
 	if (fd < 0)
 		return fd;
-	err = lseek(fd, s->off + r->first, SEEK_SET) < 0 ? -errno : host_install(&r->o, fd);
+	err = lseek(fd, ep->off + r->first, SEEK_SET) < 0 ? -errno : 0;
+	if (!err && !r->own) {
+		/* or it was lost meanwhile, and nobody is to take it for held */
+		err = host_control(ep, r->o.session);
+		if (!err) {
+			err = hold(r, fd);
+			pthread_mutex_unlock(&ep->control);
+		}
+	}
+	if (!err)
+		err = host_install(&r->o, fd);
 	if (!err)
 		return fd;
 	close(fd);

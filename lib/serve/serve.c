@@ -386,7 +386,8 @@ static void retry(struct vine_serve *s)
 	else
 		want_connections(s, EPOLLIN);
 	if (err) {
-		if (!serve_lost(s, err))
+		/* not joined yet: workers may still have memory of before */
+		if (err != -ENOTCONN && !serve_lost(s, err))
 			serve_log(s, "cannot offer %s: %s", s->name, strerror(-err));
 		s->next_accept = serve_now() + ACCEPT_MS * 1000000ULL;
 	}
