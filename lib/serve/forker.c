@@ -36,20 +36,21 @@ struct order {
 	uint32_t source;	/* it will run source */
 };
 
+/* Comes with the credentials of who says so. */
 struct birth {
 	uint32_t number;
-	int32_t pid;		/* or -errno */
+	int32_t err;		/* 0: it is born; or -errno: nobody was */
 };
 
 /* ---- the other side ---- */
 
 static _Noreturn void become_worker(const struct vine_serve *s, const struct order *order,
-				    int socket, pid_t parent)
+				    int socket)
 {
 	const struct worker *w = s->workers[order->number];
 	const struct accelerator *a = w->lane->accelerator;
 	struct work_self self = {
-		.socket = socket, .parent = parent, .accelerator = a->name, .type = a->type,
+		.socket = socket, .accelerator = a->name, .type = a->type,
 		.code = w == &w->lane->code, .source = order->source,
 		.uid = s->code_uid, .gid = s->code_gid,
 	};
@@ -109,21 +110,21 @@ static int *thread_number(void)
 
 /*
  * fork(), but that the child is the appliance's. What the C library goes by, for clocks and
- * mutexes, is the thread's number: the kernel is told to write the child's.
+ * mutexes, is the thread's number: the kernel is told to write the child's. @namespaces: to begin in.
  */
-static pid_t fork_sibling(void)
+static pid_t fork_sibling(uint64_t namespaces)
 {
 	struct clone_args args = {
-		.flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID,
+		.flags = namespaces | CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID,
 		.child_tid = (uintptr_t)thread_number(),	/* NULL is written nowhere */
 	};
 
 	return syscall(SYS_clone3, &args, sizeof(args));
 }
 
-static bool say(int socket, uint32_t number, int32_t pid)
+static bool say(int socket, uint32_t number, int32_t err)
 {
-	struct birth birth = { number, pid };
+	struct birth birth = { number, err };
 
 	return send(socket, &birth, sizeof(birth), MSG_NOSIGNAL) == sizeof(birth);
 }
@@ -147,12 +148,12 @@ static _Noreturn void forker(const struct vine_serve *s, int socket, pid_t paren
 
 	prepare(socket, parent);
 	while ((fd = receive_order(socket, &order)) >= 0) {
-		pid = fork_sibling();
+		pid = fork_sibling(order.source ? source_namespaces() : 0);
 		if (pid == 0) {
-			if (!say(socket, order.number, getpid()))
+			if (!say(socket, order.number, 0))
 				_exit(0);
 			if (order.number != SPARE)
-				become_worker(s, &order, fd, parent);
+				become_worker(s, &order, fd);
 			socket = fd;
 			prepare(socket, parent);
 			continue;
@@ -208,17 +209,32 @@ int forker_order(struct vine_serve *s, struct worker *w, int socket)
 	return send_order(s, &order, socket);
 }
 
+/* The first one is ours, and hears who speaks. */
+static int make_pair(int pair[2])
+{
+	const int yes = 1;
+	int err;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	if (!setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes)))
+		return 0;
+	err = -errno;
+	close(pair[0]);
+	close(pair[1]);
+	return err;
+}
+
 /* Without one all goes on, until the forker dies. */
 static void order_spare(struct vine_serve *s)
 {
 	static const struct order order = { .number = SPARE };
 	struct forker *f = &s->forker[!s->forking];
-	int pair[2], err = 0;
+	int pair[2], err;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
-		err = -errno;
+	err = make_pair(pair);
+	if (err)
 		goto out;
-	}
 	f->socket = pair[0];
 	err = send_order(s, &order, pair[1]);
 	close(pair[1]);
@@ -233,30 +249,42 @@ out:
 		serve_log(s, "no second process to fork workers from: %s", strerror(-err));
 }
 
-static void born(struct vine_serve *s, struct forker *f, const struct birth *birth)
+static void born(struct vine_serve *s, struct forker *f, const struct birth *birth, pid_t pid)
 {
 	f->deadline = VINE_FOREVER;
 	if (--f->pending)
 		serve_deadline(s, &f->deadline, serve_now() + ANSWER_MS * 1000000ULL);
 	if (birth->number != SPARE)
-		worker_born(s, s->workers[birth->number], birth->pid);
-	else if (birth->pid > 0)
-		s->forker[!s->forking].pid = birth->pid;
+		worker_born(s, s->workers[birth->number], birth->err ? birth->err : pid);
+	else if (!birth->err)
+		s->forker[!s->forking].pid = pid;
 }
 
-/* Takes one. 0: there is none; -1: it has come to its end. */
+/*
+ * Takes one. 0: there is none; -1: it has come to its end. Who was born is the kernel's word: in
+ * a namespace it has another number, and does not know ours.
+ */
 static int receive_birth(struct vine_serve *s, struct forker *f, int flags)
 {
+	char control[CMSG_SPACE(sizeof(struct ucred))];
 	struct birth birth;
+	struct iovec v = { &birth, sizeof(birth) };
+	struct msghdr m;
+	struct ucred who;
 	ssize_t n;
 
 	/* ECONNRESET comes before what was sent */
-	do
-		n = recv(f->socket, &birth, sizeof(birth), flags);
-	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
-	if (n != sizeof(birth))
+	do {
+		m = (struct msghdr){
+			.msg_iov = &v, .msg_iovlen = 1, .msg_control = control,
+			.msg_controllen = sizeof(control),
+		};
+		n = recvmsg(f->socket, &m, flags);
+	} while (n < 0 && (errno == EINTR || errno == ECONNRESET));
+	if (n != sizeof(birth) || !CMSG_FIRSTHDR(&m))
 		return n < 0 && errno == EAGAIN ? 0 : -1;
-	born(s, f, &birth);
+	memcpy(&who, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(who));
+	born(s, f, &birth, who.pid);
 	return 1;
 }
 
@@ -325,8 +353,9 @@ int forker_start(struct vine_serve *s)
 	pid_t parent = getpid();
 	int pair[2], err;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
-		return -errno;
+	err = make_pair(pair);
+	if (err)
+		return err;
 	f->pid = fork();
 	if (f->pid == 0)
 		forker(s, pair[1], parent);

@@ -131,7 +131,9 @@ static int copy_options(struct vine_serve *s, const struct vine_serve_options *o
 	if (o.code_user && geteuid())
 		return fail(error, "uploaded code can run as the user %.100s only when root starts "
 			    "the appliance", o.code_user);
-	if ((!s->allow_code && !s->allow_source) || geteuid())
+	s->code_uid = geteuid();
+	s->code_gid = getegid();
+	if ((!s->allow_code && !s->allow_source) || s->code_uid)
 		return 0;
 	user = getpwnam(o.code_user ? o.code_user : "nobody");
 	if (!user || !user->pw_uid)

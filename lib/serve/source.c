@@ -4,33 +4,35 @@
  *
  * Compilers and drivers want threads, children, files and devices: so less can be taken away than
  * from uploaded code. What is taken away: all files are there to be read only, but for a /tmp
- * of the process's own, which ends with it; there is no network; it is another user when the
- * appliance is root, with no capabilities; and it has no signals for others. Other clients'
- * compilers find nothing of what is left in caches there, and cannot be debugged, nor can their
- * children: they are in another namespace of users.
+ * of the process's own, which ends with it; there is no network; and it is another user when the
+ * appliance is root, with no capabilities. Other clients' compilers find nothing of what is left in
+ * caches there, and cannot be debugged, nor can their children: they are in another namespace of
+ * users. Nor can they be named: it begins a namespace of processes, so that signals, limits and
+ * priorities reach its own children alone; and those end with it, whatever it dies of.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <linux/sockios.h>
 #include <sched.h>
-#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "serve/work.h"
 
+/* Root alone needs no namespace of users for that; it gets one when it is another user. */
+uint64_t source_namespaces(void)
+{
+	return geteuid() ? CLONE_NEWPID | CLONE_NEWUSER : CLONE_NEWPID;
+}
+
 /* Namespaces of our own. In that of users we are root, for as long as it takes. */
-static int unshare_all(uid_t uid, gid_t gid)
+static int unshare_all(int users, uid_t uid, gid_t gid)
 {
 	char maps[3][40];
 	static const char *const files[3] = {
@@ -38,7 +40,7 @@ static int unshare_all(uid_t uid, gid_t gid)
 	};
 	int i, fd;
 
-	if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC))
+	if (unshare(users | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC))
 		return -1;
 	snprintf(maps[0], sizeof(maps[0]), "deny");
 	snprintf(maps[1], sizeof(maps[1]), "%u %u 1", uid, uid);
@@ -72,52 +74,6 @@ static int mount_all(uid_t uid, gid_t gid)
 	       hide("/run") || hide("/dev/shm") || chdir("/tmp") ? -1 : 0;
 }
 
-#if defined(__x86_64__)
-#define ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define ARCH AUDIT_ARCH_AARCH64
-#endif
-
-#ifdef ARCH
-
-#define LOAD(what)	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, what))
-#define RETURN(what)	BPF_STMT(BPF_RET | BPF_K, what)
-#define ALLOW		RETURN(SECCOMP_RET_ALLOW)
-#define REFUSE		RETURN(SECCOMP_RET_ERRNO | EPERM)
-#define IS(value, yes, no)	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, yes, no)
-#define X32		0x40000000	/* another table of calls, from there on */
-
-/* Signals go to this process alone: other clients' processes may be the same user's. */
-static int keep_signals(void)
-{
-	struct sock_filter filter[] = {
-		LOAD(arch), IS(ARCH, 1, 0), RETURN(SECCOMP_RET_KILL_PROCESS),
-		LOAD(nr), BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32, 0, 1), REFUSE,
-		IS(SYS_pidfd_send_signal, 0, 1), REFUSE,
-		/* who owns a descriptor gets signals for it */
-		IS(SYS_fcntl, 1, 0), IS(SYS_ioctl, 0, 7), LOAD(args[1]),
-		IS(F_SETOWN, 3, 0), IS(F_SETOWN_EX, 2, 0), IS(FIOSETOWN, 1, 0),
-		IS(SIOCSPGRP, 0, 1), REFUSE, ALLOW,
-		/* to itself, as abort() does */
-		IS(SYS_kill, 4, 0), IS(SYS_tkill, 3, 0), IS(SYS_tgkill, 2, 0),
-		IS(SYS_rt_sigqueueinfo, 1, 0), IS(SYS_rt_tgsigqueueinfo, 0, 3),
-		LOAD(args[0]), IS(getpid(), 1, 0), REFUSE, ALLOW,
-	};
-	struct sock_fprog program = { sizeof(filter) / sizeof(filter[0]), filter };
-
-	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
-}
-
-#else
-
-/* Nobody has written that for this architecture: source does not run. */
-static int keep_signals(void)
-{
-	return -1;
-}
-
-#endif
-
 /* Libraries keep what they find of it: a folder that they may write to. */
 static int set_environment(void)
 {
@@ -128,8 +84,8 @@ static int set_environment(void)
 int confine_source(const struct work_self *self)
 {
 	bool root = geteuid() == 0;
-	uid_t uid = root ? self->uid : geteuid();
-	gid_t gid = root ? self->gid : getegid();
+	uid_t uid = self->uid;
+	gid_t gid = self->gid;
 	struct rlimit none = { 0, 0 };
 
 	if (work_silence() || setrlimit(RLIMIT_CORE, &none))
@@ -137,8 +93,9 @@ int confine_source(const struct work_self *self)
 	if (root && (setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid)))
 		return -1;
 	/* a change of user makes it 0, and then /proc/self is not ours */
-	if (prctl(PR_SET_DUMPABLE, 1) || unshare_all(uid, gid) || mount_all(uid, gid))
+	if (prctl(PR_SET_DUMPABLE, 1) || unshare_all(root ? CLONE_NEWUSER : 0, uid, gid) ||
+	    mount_all(uid, gid))
 		return -1;
 	return work_drop_capabilities() || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-	       prctl(PR_SET_DUMPABLE, 0) || set_environment() || keep_signals() ? -1 : 0;
+	       prctl(PR_SET_DUMPABLE, 0) || set_environment() ? -1 : 0;
 }

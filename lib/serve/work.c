@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -359,6 +360,14 @@ int work_begin(int socket)
 	       close_range(socket + 1, ~0U, 0) ? -1 : 0;
 }
 
+/* The appliance is no more, and may have gone before it was asked that its death kill us. */
+static bool deserted(int socket)
+{
+	struct pollfd p = { .fd = socket };
+
+	return poll(&p, 1, 0) != 0;
+}
+
 _Noreturn void work(const struct work_self *self)
 {
 	page = sysconf(_SC_PAGESIZE);
@@ -368,8 +377,9 @@ _Noreturn void work(const struct work_self *self)
 	if (self->source ? confine_source(self) : self->code ? sandbox_rights(self) : 0)
 		_exit(WORK_UNFIT);
 	/* not before: a change of user takes it back */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != self->parent || atexit(leave))
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || atexit(leave))
 		_exit(WORK_UNFIT);
-	serve(self);
+	if (!deserted(self->socket))
+		serve(self);
 	_exit(0);
 }

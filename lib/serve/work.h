@@ -80,12 +80,11 @@ struct work_done {
 };
 
 /*
- * Who a worker is. @code: it runs uploaded code, as @uid and @gid when it is root; @source: what
- * a compiler makes of a client's source, likewise.
+ * Who a worker is. @code: it runs uploaded code, as @uid and @gid; @source: what a compiler makes
+ * of a client's source, likewise.
  */
 struct work_self {
 	int socket;
-	pid_t parent;
 	const char *accelerator;
 	vine_accel_type_e type;
 	bool code, source;
@@ -112,7 +111,8 @@ int sandbox_close(void);
 /* False: on this kernel it can read all files that its user may. */
 bool sandbox_keeps_files(void);
 
-/* Of a worker of source: takes away what it does not need. 0 or -1. */
+/* Of a worker of source: what it is to be forked into; and takes away what it does not need: 0, -1. */
+uint64_t source_namespaces(void);
 int confine_source(const struct work_self *self);
 
 /* The rest of a worker's life. */

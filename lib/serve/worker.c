@@ -90,7 +90,8 @@ static void report(struct vine_serve *s, const struct task *task, const char *wh
 {
 	struct session *session = task->connection->session;
 
-	serve_log_client(s, session->peer, session, "%s: procedure %s of process %u on machine %u %s",
+	serve_log_client(s, session->peer, session,
+			 "%s: procedure %s of process %u on machine %u %s",
 			 task->accelerator->name, serve_text(task->procedure->name).text,
 			 session->pid, session->peer, what);
 }
@@ -159,6 +160,23 @@ static void died(struct vine_serve *s, struct worker *w, int status)
 		finish_task(s, w, task, status);
 }
 
+/* Waits for its death; how it died. Children of its own go with it. */
+static int bury(const struct worker *w)
+{
+	siginfo_t info;
+	int status = 0;
+
+	if (!w->pid)
+		return 0;
+	while (waitid(P_PID, w->pid, &info, WEXITED | WNOWAIT) && errno == EINTR)
+		;
+	/* while it is a zombie the number is nobody else's */
+	kill(-w->pid, SIGKILL);
+	while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return status;
+}
+
 void workers_reap(struct vine_serve *s)
 {
 	unsigned int i;
@@ -166,18 +184,13 @@ void workers_reap(struct vine_serve *s)
 	for (i = 0; i < s->worker_count; i++) {
 		struct worker *w = s->workers[i];
 		siginfo_t info = { .si_pid = 0 };
-		int status;
 
 		if (w->state == WORKER_NONE || !w->pid ||
 		    waitid(P_PID, w->pid, &info, WEXITED | WNOHANG | WNOWAIT) || !info.si_pid)
 			continue;
 		if (w->state != WORKER_ENDING)
 			receive(s, w);	/* what it has said before */
-		/* children of its own: while it is a zombie the number is nobody else's */
-		kill(-w->pid, SIGKILL);
-		while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
-			;
-		died(s, w, status);
+		died(s, w, bury(w));
 	}
 }
 
@@ -242,14 +255,11 @@ void workers_end(struct vine_serve *s)
 	forker_end(s);
 	for (i = 0; i < s->worker_count; i++) {
 		struct worker *w = s->workers[i];
-		int status = 0;
 
 		if (w->state == WORKER_NONE)
 			continue;
-		while (w->pid && waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
-			;
 		w->again = false;
-		died(s, w, status);
+		died(s, w, bury(w));
 	}
 }
 
@@ -347,8 +357,8 @@ static int send_run(struct worker *w, struct task *task)
 		.op = WORK_RUN, .serial = ++w->serial,
 		.client = task->connection->session->number, .handler = task->handler,
 		.compiler = task->compiler, .bytes_size = p->bytes.bytes,
-		.has_args = task->flags & TALK_ARGS, .redzones = !!(task->flags & TALK_REDZONES), .in_count = task->in_count,
-		.out_count = task->out_count,
+		.has_args = task->flags & TALK_ARGS, .redzones = !!(task->flags & TALK_REDZONES),
+		.in_count = task->in_count, .out_count = task->out_count,
 	};
 	int fds[TALK_BUFFERS + 1];
 	unsigned int i;
@@ -372,7 +382,8 @@ int worker_probe(struct vine_serve *s, struct accelerator *a)
 	struct work_run run = { .op = WORK_PROBE, .serial = ++w->serial };
 	struct work_done d = { .why = "" };
 	ssize_t n = -1;
-	int status = 0;
+	bool unborn;
+	int status;
 
 	run.compiler = plugins_compiler(&s->plugins, a->type);
 	w->for_source = true;
@@ -381,6 +392,7 @@ int worker_probe(struct vine_serve *s, struct accelerator *a)
 		return -1;
 	}
 	forker_settle(s);
+	unborn = w->state == WORKER_NONE;
 	setsockopt(w->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	if (!send_request(w, &run, offsetof(struct work_run, bytes_size), NULL, 0)) {
 		do
@@ -388,17 +400,16 @@ int worker_probe(struct vine_serve *s, struct accelerator *a)
 		while (n < 0 && errno == EINTR);
 	}
 	worker_kill(s, w, vine_reason_none);
-	while (w->pid && waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
-		;
+	status = bury(w);
 	died(s, w, status);
 	if (n == sizeof(d) && d.reason == vine_reason_none) {
 		a->compiler = run.compiler;
 		serve_log(s, "%s runs %s: %s", a->name, run.compiler->name, serve_text(d.why).text);
 		return 0;
 	}
-	if (WIFEXITED(status) && WEXITSTATUS(status) == WORK_UNFIT)
-		serve_log(s, "%s runs no source: its processes need namespaces of users, mounts and "
-			  "the network, which this system refuses", a->name);
+	if (unborn || (WIFEXITED(status) && WEXITSTATUS(status) == WORK_UNFIT))
+		serve_log(s, "%s runs no source: its processes need namespaces of users, processes, "
+			  "mounts and the network, which this system refuses", a->name);
 	else
 		serve_log(s, "%s runs no source: %s", a->name,
 			  *d.why ? serve_text(d.why).text : "its driver does not answer");

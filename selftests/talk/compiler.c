@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * compiler.c - a plugin for the tests: a compiler of a language of two words. "see" says what its
- *              process can do; "swap" gives its input, reversed
+ * compiler.c - a plugin for the tests: a compiler of a language of some words. "see" says what its
+ *              process can do; "swap" gives its input, reversed; "leave" and "cling" start a child
+ *              that does not end, which out 0 names, and the latter does not end either
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -9,10 +10,13 @@
 #include <fcntl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -63,30 +67,54 @@ static int has_network(void)
 	return !!up;
 }
 
-static int can_fork(int *can_signal)
+static int can_fork(void)
 {
 	pid_t pid = fork();
 
 	if (pid == 0)
 		_exit(0);
-	*can_signal = kill(pid, 0) == 0 || fcntl(0, F_SETOWN, pid) == 0;
 	return pid > 0 && waitpid(pid, NULL, 0) == pid && raise(SIGCHLD) == 0;
+}
+
+/* It may have another number here. */
+static uint32_t number_outside(void)
+{
+	char number[16] = "";
+
+	return readlink("/proc/self", number, sizeof(number) - 1) > 0 ? atoi(number) : 0;
+}
+
+/* What the kernel lets processes of one user do to each other. */
+static unsigned int can_reach(pid_t pid)
+{
+	const struct sched_param param = { 0 };
+	struct rlimit limit;
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(0, &cpus);
+	return (!kill(pid, 0)) | !fcntl(0, F_SETOWN, pid) << 1 |
+	       !prlimit(pid, RLIMIT_CPU, NULL, &limit) << 2 |
+	       !sched_setaffinity(pid, sizeof(cpus), &cpus) << 3 |
+	       !sched_setscheduler(pid, SCHED_OTHER, &param) << 4 |
+	       !setpriority(PRIO_PROCESS, pid, 19) << 5 |
+	       !syscall(SYS_ioprio_set, 1, pid, 3 << 13) << 6;
 }
 
 static int see(const struct vine_call *call)
 {
 	struct compiler_facts facts = {
-		.uid = getuid(), .pid = getpid(), .compiled = compiled,
+		.uid = getuid(), .pid = number_outside(), .compiled = compiled,
 		.files = count_files("/tmp"), .can_write_tmp = can_write("/tmp"),
 		.shared = count_files("/run") + count_files("/dev/shm"),
 		.can_write = can_write("/var/tmp") || can_write("/dev/shm") || can_write("/root"),
 		.has_network = has_network(),
 	};
 	const char *home = getenv("HOME");
-	int can_signal = 0;
 
-	facts.can_fork = can_fork(&can_signal);
-	facts.can_signal = can_signal;
+	facts.can_fork = can_fork();
+	if (call->in_count == 1)
+		facts.can_reach = can_reach(*(const uint32_t *)call->in[0].address);
 	facts.home_is_tmp = home && !strcmp(home, "/tmp");
 	if (call->out_count != 1 || call->out[0].size < sizeof(facts))
 		return EINVAL;
@@ -105,10 +133,34 @@ static int swap(const struct vine_call *call)
 	return 0;
 }
 
+/* In a session of its own, where no signal for its parent's group finds it. */
+static int leave(const struct vine_call *call)
+{
+	volatile uint32_t *child = call->out[0].address;
+
+	if (fork() == 0) {
+		setsid();
+		*child = number_outside();
+		for (;;)
+			pause();
+	}
+	while (!*child)
+		sched_yield();
+	return 0;
+}
+
+static int cling(const struct vine_call *call)
+{
+	leave(call);
+	for (;;)
+		pause();
+	return 0;
+}
+
 static const struct word {
 	const char *name;
 	vine_handler run;
-} words[] = { { "see", see }, { "swap", swap } };
+} words[] = { { "see", see }, { "swap", swap }, { "leave", leave }, { "cling", cling } };
 
 static int probe(const struct vine_call *call, char *text)
 {

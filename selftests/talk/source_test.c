@@ -4,12 +4,17 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "compiler.h"
+#include "peer.h"
 #include "sources.h"
 #include "tap.h"
 
@@ -28,16 +33,24 @@ static bool swaps(vine_accel *gpu, vine_proc *proc)
 	return right;
 }
 
-static bool sees(vine_accel *gpu, struct compiler_facts *facts)
+/* @other: what it tries to reach; 0: nothing. */
+static bool sees_of(vine_accel *gpu, uint32_t other, struct compiler_facts *facts)
 {
 	vine_proc *proc = sources_register("eyes", "see");
+	vine_data *in = sources_data(&other, sizeof(other));
 	vine_data *out = sources_data(NULL, sizeof(*facts));
-	bool right = proc && sources_run(gpu, proc, NULL, 0, NULL, 1, &out, NULL) ==
+	bool right = proc && sources_run(gpu, proc, NULL, !!other, &in, 1, &out, NULL) ==
 			     vine_reason_none;
 
 	memcpy(facts, vine_data_deref(out), sizeof(*facts));
+	vine_data_free(in);
 	vine_data_free(out);
 	return right;
+}
+
+static bool sees(vine_accel *gpu, struct compiler_facts *facts)
+{
+	return sees_of(gpu, 0, facts);
 }
 
 static void runs(vine_accel *gpu)
@@ -68,7 +81,7 @@ static void shut_in(vine_accel *gpu)
 	CHECK(sees(gpu, &facts));
 	CHECK(facts.uid && (geteuid() == 0) == (facts.uid != geteuid()));
 	CHECK(facts.files == 0 && facts.shared == 0 && facts.can_write_tmp && facts.home_is_tmp);
-	CHECK(!facts.can_write && !facts.has_network && facts.can_fork && !facts.can_signal);
+	CHECK(!facts.can_write && !facts.has_network && facts.can_fork);
 	/* the same process, and what it has left there */
 	CHECK(sees(gpu, &again) && again.pid == facts.pid && again.files == 1);
 }
@@ -103,6 +116,102 @@ static void test_two_clients(void)
 	CHECK(sources_start(PLUGIN, &allowed));
 	CHECK(sources_client("device", one_client));
 	CHECK(sources_stop());
+}
+
+static uint32_t *shared;	/* among this process and its clients */
+
+/* Of the same user as what source runs in. */
+static pid_t make_victim(void)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	if (geteuid() == 0 && (setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534)))
+		_exit(1);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	*shared = geteuid();
+	for (;;)
+		pause();
+}
+
+static pid_t victim;
+
+static void reaches(vine_accel *gpu)
+{
+	struct compiler_facts facts;
+
+	CHECK(sees_of(gpu, victim, &facts));
+	if (facts.can_reach)
+		printf("# ways: %#x\n", facts.can_reach);
+	CHECK(facts.uid == *shared && !facts.can_reach);
+}
+
+static void test_reach(void)
+{
+	*shared = 0;
+	victim = make_victim();
+	CHECK(EVENTUALLY(*(volatile uint32_t *)shared));
+	CHECK(sources_start(PLUGIN, &allowed));
+	CHECK(sources_client("device", reaches));
+	CHECK(sources_stop());
+	kill(victim, SIGKILL);
+	waitpid(victim, NULL, 0);
+}
+
+static vine_task_reason_e make_child(vine_accel *gpu, const char *word)
+{
+	vine_data *out = sources_data(NULL, sizeof(*shared));
+	vine_proc *proc = sources_register(word, word);
+	vine_task_reason_e reason = sources_run(gpu, proc, NULL, 0, NULL, 1, &out, NULL);
+
+	memcpy(shared, vine_data_deref(out), sizeof(*shared));
+	vine_data_free(out);
+	return reason;
+}
+
+static bool child_ends(void)
+{
+	return *shared && EVENTUALLY(!process_state(*shared) || process_state(*shared) == 'Z');
+}
+
+static void overstays(vine_accel *gpu)
+{
+	CHECK(make_child(gpu, "cling") == vine_reason_timeout);
+	CHECK(child_ends());
+}
+
+static void goes(vine_accel *gpu)
+{
+	CHECK(make_child(gpu, "leave") == vine_reason_none && process_state(*shared));
+}
+
+static void end_appliance(vine_accel *gpu)
+{
+	goes(gpu);
+	sources_stop();
+	CHECK(child_ends());
+}
+
+static void kill_appliance(vine_accel *gpu)
+{
+	goes(gpu);
+	sources_kill();
+	CHECK(child_ends());
+}
+
+static void test_children(void)
+{
+	const struct vine_serve_options limited = { .allow_source = 1, .time_limit_ms = 1000 };
+
+	CHECK(sources_start(PLUGIN, &limited));
+	CHECK(sources_client("device", overstays));
+	CHECK(sources_client("device", goes) && child_ends());
+	CHECK(sources_client("device", end_appliance));
+	CHECK(sources_stop());
+	CHECK(sources_start(PLUGIN, &allowed));
+	CHECK(sources_client("device", kill_appliance));
+	sources_stop();
 }
 
 static void wrong(vine_accel *gpu)
@@ -173,7 +282,9 @@ static void test_broken(void)
 
 static const struct tap_test tests[] = {
 	{ "source is compiled once, until it is forgotten", test_runs },
-	{ "it can write to a /tmp of its own, and has no network, nor signals for others", test_shut_in },
+	{ "it can write to a /tmp of its own, and has no network", test_shut_in },
+	{ "it reaches no other process of its user", test_reach },
+	{ "what it has forked ends with its task, its client and the appliance", test_children },
 	{ "two clients at once see nothing of each other", test_two_clients },
 	{ "what does not compile fails, and the log says why, in a printable line", test_wrong },
 	{ "source does not run when only code is allowed", test_not_allowed },
@@ -183,8 +294,11 @@ static const struct tap_test tests[] = {
 
 int main(void)
 {
-	bool serves = sources_start(PLUGIN, &allowed);
+	bool serves;
 
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
+	serves = sources_start(PLUGIN, &allowed);
 	if (serves)
 		sources_stop();
 	if (serves || !sources_said("this system refuses"))

@@ -140,6 +140,12 @@ bool sources_stop(void)
 	return status == 0;
 }
 
+void sources_kill(void)
+{
+	kill(appliance, SIGKILL);
+	sources_stop();
+}
+
 static void client(const char *backend, void (*test)(vine_accel *gpu))
 {
 	vine_accel **accels = NULL;

@@ -18,6 +18,8 @@
 bool sources_start(const char *plugin, const struct vine_serve_options *options);
 /* Ends it. True: it ended well. */
 bool sources_stop(void);
+/* Kills it. */
+void sources_kill(void);
 /* Lines of its log that contain @text. */
 unsigned int sources_said(const char *text);
 
