@@ -263,7 +263,8 @@ struct region *session_region(struct vine_serve *s, struct session *session, int
 		return r;
 	}
 	r = new_region(s, session, fd, id, bytes);
-	if (r && r->memory.fd >= 0)	/* what could not be imported is nobody else's, and may be many */
+	/* what could not be imported is nobody else's, and may be many */
+	if (r && r->memory.fd >= 0)
 		list_add_tail(&session->regions, &r->link);
 	return r;
 }
