@@ -81,13 +81,12 @@ void host_poll_hang(struct host_poll *p)
 	p->hung = true;
 }
 
+/* With the lock: a fork in between would leave it to the child, or close another's. */
 static void close_lib(struct host_poll *p)
 {
-	int fd = p->lib;
-
-	p->lib = -1;	/* first: a fork in between must not close another's */
-	if (fd >= 0)
-		close(fd);
+	if (p->lib >= 0)
+		close(p->lib);
+	p->lib = -1;
 }
 
 void host_poll_fail(struct host_poll *p)
@@ -98,15 +97,17 @@ void host_poll_fail(struct host_poll *p)
 		return;
 	if (!p->hung && p->user >= 0)
 		send(p->user, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	pthread_mutex_lock(&lock);
 	close_lib(p);
+	pthread_mutex_unlock(&lock);
 }
 
 void host_poll_close(struct host_poll *p)
 {
 	struct host_poll **at;
 
-	close_lib(p);
 	pthread_mutex_lock(&lock);
+	close_lib(p);
 	for (at = &all; *at && *at != p; at = &(*at)->next)
 		;
 	if (*at)

@@ -152,32 +152,27 @@ int host_close(int fd)
 int host_move(int from, int to)
 {
 	entry *source = find(from), *target = find_or_make(to);
-	struct host_object *o, *old;
+	struct host_object *o, *old = target ? host_find(to) : NULL;
+	int err = target ? 0 : -ENOMEM;
 
-	if (!target) {
-		host_close(from);
-		return -ENOMEM;
-	}
-	o = source ? atomic_exchange(source, NULL) : NULL;
-	old = atomic_exchange(target, NULL);
+	/* calls find the old one until they find the new; it must not touch the number any more */
 	if (old)
 		classes[old->kind]->renumber(old, -1);
-	if (dup3(from, to, O_CLOEXEC) < 0) {
-		int err = -errno;
-
-		if (old)
-			host_put(old);
-		if (o) {
-			classes[o->kind]->renumber(o, -1);
-			host_put(o);
-		}
-		close(from);
+	if (!err && dup3(from, to, O_CLOEXEC) < 0)
+		err = -errno;
+	if (err && old)
+		classes[old->kind]->renumber(old, to);
+	if (old)
+		host_put(old);
+	if (err) {
+		if (host_close(from))
+			close(from);
 		return err;
 	}
-	if (o) {
+	o = source ? atomic_exchange(source, NULL) : NULL;
+	if (o)
 		classes[o->kind]->renumber(o, to);
-		atomic_store_explicit(target, o, memory_order_release);
-	}
+	old = atomic_exchange(target, o);
 	close(from);
 	if (old)
 		host_put(old);
