@@ -23,11 +23,12 @@
 #define MOST_IDS	65536
 #define PATIENCE_MS	5000	/* for all of the server's first words */
 #define LAST_MS		50	/* after a vector of ours: another one? */
+#define LOST		-2	/* a descriptor for which this process had no room */
 
 struct neighbour {
 	struct neighbour *next;
 	u32 id, vectors;
-	int eventfd[64];
+	int eventfd[64];		/* -1: it was lost */
 };
 
 struct host_server {
@@ -35,7 +36,7 @@ struct host_server {
 	int socket, stop[2];
 	uint8_t bytes[8];		/* of a value: those that have come */
 	size_t have;
-	int fd;				/* and what came with them, or -1 */
+	int fd;				/* and what came with them, or -1, or LOST */
 	int memory;			/* -1: it has not come yet */
 	enum { VERSION, ID, MEMORY, PEERS, GREETED } next;
 	u32 id, vectors;		/* ours, and how many: fixed by the greeting */
@@ -47,7 +48,7 @@ struct host_server {
 };
 
 /*
- * One value, and the descriptor that came with it, or -1. 0; -EAGAIN: not all of it is there
+ * One value, and the descriptor that came with it, or -1, or LOST. 0; -EAGAIN: not all of it is there
  * yet; -EPROTO: several descriptors, or no end; -ECONNRESET: the server has gone. Does not wait.
  * With the lock.
  */
@@ -75,11 +76,14 @@ static int receive(struct host_server *s, int64_t *value, int *fd)
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
 	    c->cmsg_len == CMSG_LEN(sizeof(int)))
 		memcpy(&got, CMSG_DATA(c), sizeof(int));
-	if (msg.msg_flags & MSG_CTRUNC || (got >= 0 && s->fd >= 0)) {
+	/* cut off without any: it was us, who could not take it */
+	if (msg.msg_flags & MSG_CTRUNC && got < 0)
+		got = LOST;
+	else if (msg.msg_flags & MSG_CTRUNC || (got != -1 && s->fd != -1)) {
 		*fd = got;
 		return -EPROTO;
 	}
-	if (got >= 0)
+	if (got != -1)
 		s->fd = got;
 	s->have += n;
 	if (s->have < sizeof(s->bytes))
@@ -125,10 +129,12 @@ static void forget(struct host_server *s, u32 id)
 		return;
 	*at = n->next;
 	for (v = 0; v < n->vectors; v++)
-		close(n->eventfd[v]);
+		if (n->eventfd[v] >= 0)
+			close(n->eventfd[v]);
 	free(n);
 }
 
+/* Of one that was lost the place is kept: they come in order. */
 static void learn(struct host_server *s, u32 id, int *fd)
 {
 	struct neighbour *n = find(s, id);
@@ -142,7 +148,7 @@ static void learn(struct host_server *s, u32 id, int *fd)
 		}
 	}
 	if (n && n->vectors < ARRAY_SIZE(n->eventfd)) {
-		n->eventfd[n->vectors++] = *fd;
+		n->eventfd[n->vectors++] = *fd == LOST ? -1 : *fd;
 		*fd = -1;
 	}
 }
@@ -173,7 +179,7 @@ static int hear_of_peer(struct host_server *s, int64_t value, int *fd)
 	if (value < 0 || value >= MOST_IDS || (*fd >= 0 && !is_eventfd(*fd)))
 		return -EPROTO;
 	if ((u32)value != s->id) {
-		if (*fd >= 0)
+		if (*fd != -1)
 			learn(s, (u32)value, fd);
 		else
 			forget(s, (u32)value);
@@ -195,7 +201,9 @@ static int listen_on(struct host_server *s)
 
 	pthread_mutex_lock(&s->lock);
 	err = receive(s, &value, &fd);
-	if (!err)
+	if (!err && fd == LOST && s->next < GREETED)
+		err = -EMFILE;
+	else if (!err)
 		err = s->next < PEERS ? hear_greeting(s, value, &fd) : hear_of_peer(s, value, &fd);
 	pthread_mutex_unlock(&s->lock);
 	if (fd >= 0)
@@ -211,7 +219,7 @@ void host_server_ring(struct host_server *s, u32 ivposition, u32 vector)
 
 	pthread_mutex_lock(&s->lock);
 	n = find(s, ivposition);
-	if (n && vector < n->vectors) {
+	if (n && vector < n->vectors && n->eventfd[vector] >= 0) {
 		p.fd = n->eventfd[vector];
 		/* whose counter is full has it still; it may be one that would block then */
 		if (poll(&p, 1, 0) > 0 && p.revents & POLLOUT &&
@@ -223,13 +231,21 @@ void host_server_ring(struct host_server *s, u32 ivposition, u32 vector)
 
 /* ---- the thread ---- */
 
-/* Has it been rung? Others have it too, and may have taken it back or made it block. */
+/*
+ * False: it has not been rung. Others have it too, and may have taken it back or made it block.
+ * A sandbox may refuse the call that does not care; then it must not block.
+ */
 static bool take_ring(int eventfd)
 {
 	uint64_t count;
 	struct iovec iov = { &count, sizeof(count) };
 
-	return preadv2(eventfd, &iov, 1, -1, RWF_NOWAIT) == sizeof(count);
+	if (preadv2(eventfd, &iov, 1, -1, RWF_NOWAIT) >= 0)
+		return true;
+	if (errno == EAGAIN)
+		return false;
+	fcntl(eventfd, F_SETFL, O_RDWR | O_NONBLOCK);
+	return read(eventfd, &count, sizeof(count)) >= 0 || errno != EAGAIN;
 }
 
 static void *server_thread(void *arg)
@@ -369,6 +385,8 @@ static int greet(struct host_server *s, const char *path, uint64_t deadline)
 		err = greet_peers(s, deadline);
 	if (err == -ECONNRESET)
 		return host_fail(-EPROTO, "the server at %s hangs up", path);
+	if (err == -EMFILE)
+		return host_fail(err, "no descriptor is free for what the server at %s gives", path);
 	if (err)
 		return host_fail(err == -ETIMEDOUT ? err : -EPROTO,
 				 err == -ETIMEDOUT ? "the server at %s is silent" :

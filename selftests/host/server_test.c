@@ -5,6 +5,7 @@
  * The server is a thread here, and a machine in the segment is what it says of one.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,6 +15,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -175,7 +177,7 @@ static struct vine_wire_peer *slot(struct server *s, unsigned int n)
 /* A machine joins, as its driver would. */
 static void machine_joins(struct server *s, unsigned int id)
 {
-	__atomic_store_n(&slot(s, 9)->word,
+	__atomic_store_n(&slot(s, 2 + id)->word,
 			 VINE_PEER(1, id, 1, VINE_PEER_LIVE) | VINE_PEER_UNIQUE, __ATOMIC_SEQ_CST);
 }
 
@@ -471,6 +473,101 @@ static void late_vector(void)
 	server_end(&s);
 }
 
+/* ---- this process's own troubles ---- */
+
+static struct rlimit room_before;
+
+/* No descriptor can be made any more. */
+static void fill_up(void)
+{
+	struct rlimit none;
+	int fd = dup(0);
+
+	close(fd);
+	getrlimit(RLIMIT_NOFILE, &room_before);
+	none = (struct rlimit){ fd, room_before.rlim_max };
+	EXPECT(!setrlimit(RLIMIT_NOFILE, &none));
+}
+
+static void make_room(void)
+{
+	EXPECT(!setrlimit(RLIMIT_NOFILE, &room_before));
+}
+
+static void greets_the_full(struct server *s)
+{
+	tell(s, 0, -1);
+	tell(s, SELF, -1);
+	all_read(s);
+	fill_up();
+	try_to_tell(s, -1, s->memory);
+	all_read(s);
+	make_room();
+}
+
+/* A machine comes of which the doorbell cannot be had; of the next one it can. */
+static void no_descriptor(void)
+{
+	struct server s;
+	int device, listener;
+
+	server_begin(&s);
+	device = open_while(&s, greets);
+	CHECK(device >= 0);
+	fill_up();
+	tell(&s, MACHINE + 1, s.other);
+	heard(&s);
+	make_room();
+	tell(&s, MACHINE + 2, s.other);
+	heard(&s);
+	machine_joins(&s, MACHINE + 1);
+	listener = vine_listen(device, "test", 1, 0);
+	CHECK(listener >= 0 && !vine_close(listener) && !readable(s.other));
+	machine_joins(&s, MACHINE + 2);
+	listener = vine_listen(device, "test", 1, 0);
+	CHECK(listener >= 0 && readable(s.other));
+	tell(&s, MACHINE + 1, -1);
+	heard(&s);
+	CHECK(!vine_close(listener) && !vine_close(device));
+	hang_up(&s);
+	CHECK(open_while(&s, greets_the_full) == -EMFILE);
+	server_end(&s);
+}
+
+static atomic_int refuse_with;	/* what preadv2() gives; 0: what it finds */
+
+ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t at, int flags)
+{
+	ssize_t (*next)(int, const struct iovec *, int, off_t, int) =
+		(ssize_t (*)(int, const struct iovec *, int, off_t, int))dlsym(RTLD_NEXT,
+									       "preadv2");
+
+	if (!atomic_load(&refuse_with))
+		return next(fd, iov, count, at, flags);
+	errno = atomic_load(&refuse_with);
+	return -1;
+}
+
+/* A sandbox refuses what reads without waiting; and the eventfd is one that waits. */
+static void cannot_read(void)
+{
+	struct server s;
+	int device;
+
+	server_begin(&s);
+	close(s.own);
+	s.own = eventfd(0, EFD_CLOEXEC);
+	device = open_while(&s, greets);
+	CHECK(device >= 0);
+	atomic_store(&refuse_with, EOPNOTSUPP);
+	CHECK(looks_when_rung(&s) && looks_when_rung(&s));
+	atomic_store(&refuse_with, EPERM);
+	CHECK(looks_when_rung(&s));
+	atomic_store(&refuse_with, 0);
+	CHECK(!vine_close(device));
+	server_end(&s);
+}
+
 /* ---- waiting ---- */
 
 /* The machine's eventfd blocks, and its counter is full. */
@@ -588,6 +685,8 @@ static const struct tap_test tests[] = {
 	{ "what is no file is not taken for memory", no_file },
 	{ "too many descriptors are refused and closed", too_many_descriptors },
 	{ "a vector of ours that comes late is closed", late_vector },
+	{ "a descriptor for which there is no room is missing, and no more", no_descriptor },
+	{ "a ring is taken where preadv2() is refused", cannot_read },
 	{ "a machine whose counter is full stops nobody", full_counter },
 	{ "half a word stops nobody", half_a_word },
 	{ "a server that is silent, or never ends, is given up", patience_ends },
