@@ -3,7 +3,9 @@
  * endpoint.h - inside lib/host
  *
  *   name.c       names of endpoints
- *   segment.c    files, mappings, SIGBUS, truncation
+ *   segment.c    files, what they hold, mappings
+ *   lock.c       locks on bytes of the file, segments that overlap, truncation
+ *   bus.c        SIGBUS
  *   endpoint.c   joining, the thread that beats and wakes, being fenced, ending
  *   server.c     vine-server: memory, eventfds and IDs come from there
  *   table.c      descriptors by number
@@ -76,6 +78,30 @@ struct host_segment {
 int host_segment_file(const struct host_name *name);
 
 /*
+ * @lock_fd: a descriptor of its own for the locks of one endpoint. Truncates, grows, and refuses
+ * what shares bytes with another segment, or holds something else; says the size that there is.
+ * It begins when this returns 0, until host_lock_ready().
+ */
+int host_segment_begin(int fd, int lock_fd, struct host_name *name);
+/* Notes why the core refuses a segment with that format. Returns what vine_open() does. */
+int host_refused(const struct host_name *name, uint64_t format, int err);
+
+/* Takes over @fd when it returns 0. */
+int host_segment_get(int fd, uint64_t off, uint64_t size, struct host_segment **segment);
+void host_segment_put(struct host_segment *s);
+/* Memory for a part of it, before it is touched: 0 or -ENOSPC. */
+int host_segment_room(struct host_segment *s, uint64_t first, uint64_t bytes);
+
+void host_segments_lock(void);
+void host_segments_unlock(void);
+void host_segments_forked(void);
+
+/* An open file description of its own on what @fd is. */
+int host_reopen(int fd);
+
+/* ---- lock.c ---- */
+
+/*
  * Locks, at byte @off + these; all in the 64 KiB with which no other segment can begin:
  *   0 to 63             of slots: it lives
  *   64                  of those who begin
@@ -86,39 +112,29 @@ int host_segment_file(const struct host_name *name);
 #define HOST_HOLDS	128
 #define HOST_HELD	4096
 
-/*
- * @lock_fd: a descriptor of its own for the locks of one endpoint. While that begins, it shares
- * the byte of those; whoever clears a segment has all bytes of it alone.
- * Truncates, grows, and refuses what shares bytes with another segment, or
- * holds something else; says the size that there is. It begins when this returns 0, until
- * host_lock_ready().
- */
-int host_segment_begin(int fd, int lock_fd, struct host_name *name);
-/* Notes why the core refuses a segment with that format, or why there are no locks. */
-int host_refused(const struct host_name *name, uint64_t format, int err);
-int host_no_lock(const struct host_name *name, int err);
-/* The same of a segment that is mapped already; never waits. */
+/* 0: nothing there. */
+uint64_t host_format_at(int fd, uint64_t at);
+/* Shares the byte of those who begin; waits for who truncates. 0 or -errno. */
+int host_begin(int lock_fd, const struct host_name *name);
+/* The same of a segment that is mapped already; never waits. -EAGAIN: somebody truncates. */
 int host_lock_begin(int lock_fd, uint64_t off);
 void host_lock_ready(int lock_fd, uint64_t off);
+/* 0, or -EBUSY: another segment shares bytes with ours. */
+int host_check_overlap(int lock_fd, const struct host_name *name);
+/* Clears what nobody lives in, with all bytes of it locked; then it begins. */
+int host_truncate(int fd, int lock_fd, const struct host_name *name);
+/* Notes why there are no locks. Returns @err. */
+int host_no_lock(const struct host_name *name, int err);
 
-/* Takes over @fd when it returns 0. */
-int host_segment_get(int fd, uint64_t off, uint64_t size, struct host_segment **segment);
-void host_segment_put(struct host_segment *s);
-/* Memory for a part of it, before it is touched: 0 or -ENOSPC. */
-int host_segment_room(struct host_segment *s, uint64_t first, uint64_t bytes);
+/* ---- bus.c ---- */
 
 /* A range that the SIGBUS handler is to watch: 0 or -ENOMEM. */
 int host_guard(void *address, uint64_t bytes, struct host_segment *s);
 void host_unguard(void *address);
 /* Puts zeroed memory of our own where a file was mapped. False: it could not. */
 bool host_replace(void *address, uint64_t bytes);
-
-void host_segments_lock(void);
-void host_segments_unlock(void);
-void host_segments_forked(void);
-
-/* An open file description of its own on what @fd is. */
-int host_reopen(int fd);
+/* For fork: the child has no mapping of any. */
+void host_guards_forked(void);
 
 /* ---- futex.c ---- */
 
@@ -323,7 +339,7 @@ int host_do_transfer(struct host_queue *q, struct vine_transfer *t);
 /* Does the descriptor say that its calls do not wait? */
 bool host_nonblocking(int fd);
 
-struct host_queue *host_queue_new(struct host_endpoint *ep, bool filled, bool nonblock);
+int host_queue_new(struct host_endpoint *ep, bool filled, bool nonblock, struct host_queue **queue);
 void host_queue_publish(struct host_queue *q);
 /* Has it been accepted? 0, -EINPROGRESS, -ECONNREFUSED, -EIO; with tx or rx, entered. */
 int host_queue_connected(struct host_queue *q);

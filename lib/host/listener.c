@@ -122,9 +122,9 @@ int host_do_accept(struct host_listener *lf, struct vine_accept *a)
 	if (a->flags & ~VINE_NONBLOCK)
 		return -EOPNOTSUPP;
 	/* the descriptor first: a connection that cannot get one stays waiting */
-	q = host_queue_new(lf->o.ep, false, a->flags & VINE_NONBLOCK);
-	if (!q)
-		return errno == EMFILE || errno == ENFILE ? -errno : -ENOMEM;
+	err = host_queue_new(lf->o.ep, false, a->flags & VINE_NONBLOCK, &q);
+	if (err)
+		return err;
 	fd = q->poll.user;
 	err = accept_wait(lf, q, a->deadline);
 	if (!err) {

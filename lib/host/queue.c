@@ -19,21 +19,21 @@ bool host_nonblocking(int fd)
 }
 
 /* A queue that is not connected yet. */
-struct host_queue *host_queue_new(struct host_endpoint *ep, bool filled, bool nonblock)
+int host_queue_new(struct host_endpoint *ep, bool filled, bool nonblock, struct host_queue **queue)
 {
 	struct host_queue *q = (struct host_queue *)host_object_new(ep, HOST_QUEUE);
 	int err;
 
 	if (!q)
-		return NULL;
+		return -ENOMEM;
 	pthread_mutex_init(&q->tx, NULL);
 	pthread_mutex_init(&q->rx, NULL);
 	err = host_poll_open(&q->poll, filled, nonblock);
-	if (!err)
-		return q;
-	host_put(&q->o);
-	errno = -err;	/* which ending it may have changed */
-	return NULL;
+	if (err)
+		host_put(&q->o);
+	else
+		*queue = q;
+	return err;
 }
 
 /* From now on readiness wakes it. With control, after connect or accept. */
@@ -333,9 +333,9 @@ int host_do_connect(struct host_endpoint *ep, struct vine_connect *c)
 		return -EINVAL;
 	if (c->depth < VINE_MIN_DEPTH || c->depth > VINE_MAX_DEPTH || c->depth & (c->depth - 1))
 		return -EINVAL;
-	q = host_queue_new(ep, true, nonblock);
-	if (!q)
-		return errno == EMFILE || errno == ENFILE ? -errno : -ENOMEM;
+	err = host_queue_new(ep, true, nonblock, &q);
+	if (err)
+		return err;
 	fd = q->poll.user;
 	err = find_and_connect(q, c);
 	if (!err && !nonblock)
