@@ -178,7 +178,8 @@ int vine_connect_id(int device, uint64_t id, unsigned int depth, unsigned int fl
  * of this process by vine_map(): others that were given the descriptor unmap it before.
  * -EINVAL no
  * bytes; -ENOSPC no run of free chunks is that long, or no free entry; of an endpoint
- * also when its file system is full. Does not wait for anybody, but zeroes the memory, and
+ * also when its file system is full, and -EACCES or -ENOENT after setuid() or chroot(): the
+ * file is opened again through /proc, as vine_import() does. Does not wait for anybody, but zeroes the memory, and
  * that takes its time.
  */
 int vine_region(int device, uint64_t bytes, uint64_t *rounded);
@@ -207,7 +208,8 @@ int vine_attach(int queue, int region, uint64_t *id);
  * as long as its descriptors and mappings in all processes. An endpoint that was taken for dead
  * gives -ENOTCONN from every call until the last of its imports is closed and unmapped.
  * -EINVAL @queue is the client's side; -ENOENT no such living region is attached; -EBADE
- * the client claims memory that is not its own. Does not block.
+ * the client claims memory that is not its own; of an endpoint -EACCES, -ENOENT as vine_region().
+ * Does not block.
  */
 int vine_import(int queue, uint64_t id, uint64_t *bytes);
 
