@@ -13,7 +13,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/sched.h>
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -21,14 +20,12 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "serve/serve.h"
 
 #define ANSWER_MS	10000
 #define SPARE		UINT32_MAX	/* no worker's number */
-#define ABOUT_THREAD	256		/* words: fewer than the C library has about each */
 
 /* Comes with the socket of who is to be forked. */
 struct order {
@@ -80,37 +77,26 @@ static int receive_order(int socket, struct order *order)
 }
 
 /*
- * Where the C library keeps this thread's number. The kernel was told; but if it was built
- * without CHECKPOINT_RESTORE it does not say so. Then the number is looked for in what the library
- * has about the thread: it is the one that the thread's clock is named by. NULL: there is none.
+ * Where the C library keeps this thread's number: the kernel was told. NULL: it does not say, as it
+ * was built without CHECKPOINT_RESTORE.
  */
 static int *thread_number(void)
 {
-	pthread_t self = pthread_self();
-	volatile int *about = (int *)self;
-	clockid_t clock = 0, other;
 	int *number = NULL;
-	unsigned int i;
 
-	if (!prctl(PR_GET_TID_ADDRESS, &number))
-		return number;
-	pthread_getcpuclockid(self, &clock);
-	for (i = 0; i < ABOUT_THREAD; i++) {
-		if (about[i] != getpid())
-			continue;
-		other = clock;
-		about[i]++;
-		pthread_getcpuclockid(self, &other);
-		about[i]--;
-		if (other != clock)
-			return (int *)&about[i];
-	}
-	return NULL;
+	prctl(PR_GET_TID_ADDRESS, &number);
+	return number;
+}
+
+bool forker_numbers(void)
+{
+	return thread_number();
 }
 
 /*
  * fork(), but that the child is the appliance's. What the C library goes by, for clocks and
- * mutexes, is the thread's number: the kernel is told to write the child's. @namespaces: to begin in.
+ * mutexes, is the thread's number: the kernel is told to write the child's. @namespaces: to begin
+ * in.
  */
 static pid_t fork_sibling(uint64_t namespaces)
 {

@@ -595,6 +595,9 @@ static int start(struct vine_serve *s, char *error)
 	if (s->allow_code && !sandbox_keeps_files())
 		serve_log(s, "uploaded code can read all files that its user may: this kernel has no "
 			  "Landlock");
+	if (!forker_numbers())
+		serve_log(s, "in handlers the first thread's own clock and affinity are another process's: "
+			  "this kernel was built without CHECKPOINT_RESTORE");
 	gethostname(s->host, sizeof(s->host) - 1);
 	raise_limit();
 	limits_init(s);

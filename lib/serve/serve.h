@@ -350,6 +350,8 @@ struct forker {
 	uint64_t deadline;		/* of the first of them; ns */
 };
 
+/* False: on this kernel the C library has the forker's number for the first thread of workers. */
+bool forker_numbers(void);
 /* 0 or -errno. */
 int forker_start(struct vine_serve *s);
 /* All workers that were born are known then. */
