@@ -6,10 +6,19 @@
  * holds something else, the split is not that of the others who share the memory, and
  * a part that looks blank may well lie in the middle of their data.
  */
+#include <linux/log2.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 
 #include "driver.h"
+
+#define VINE_PLACE	(1ULL << VINE_MIN_CHUNK_SHIFT)	/* parts begin at multiples of it */
+
+/*
+ * How often a memory is looked at for segments. What was never touched costs the host a page
+ * for each look, so that a large one is not looked at everywhere.
+ */
+#define VINE_MAX_LOOKS	4096
 
 #define VINE_SPLIT_FORM	"[DEVICE=]SIZE[@OFFSET][,SIZE[@OFFSET]...], such as 1G,512M or 0000:00:04.0=2G@2G"
 
@@ -171,6 +180,57 @@ int vine_parts_alloc(struct vine_parts *parts, struct device *parent, u64 size)
 	return err;
 }
 
+static u64 vine_format_at(const struct vine_bus *bus, u64 at)
+{
+	return le64_to_cpu(READ_ONCE(*(const __le64 *)(bus->base + at)));
+}
+
+/* The first format that is seen in [at, end); @end when there is none. */
+static u64 vine_next_segment(const struct vine_bus *bus, u64 at, u64 end, u64 step,
+			     struct vine_geometry *geo)
+{
+	for (; at < end; at = round_down(at, step) + step)
+		if (!vine_geometry_of(vine_format_at(bus, at), U64_MAX, geo))
+			return at;
+	return end;
+}
+
+/*
+ * Is there a segment of others that reaches into a part, or begins in one that is blank? What
+ * lies within a segment is its users', and says nothing. Each part was checked by itself.
+ */
+static int vine_parts_check(const struct vine_parts *parts, const struct vine_bus *bus,
+			    struct vine_dev **which)
+{
+	struct vine_dev *vdev = parts->part[parts->count - 1].vdev;
+	u64 step = roundup_pow_of_two((vdev->offset + vdev->size) / VINE_MAX_LOOKS);
+	struct vine_geometry geo;
+	u64 at = 0, end;
+	u32 i;
+
+	step = max(step, VINE_PLACE);
+	for (i = 0; i < parts->count; i++) {
+		vdev = parts->part[i].vdev;
+		while ((at = vine_next_segment(bus, at, vdev->offset, step, &geo)) < vdev->offset) {
+			if (geo.size > vdev->offset - at)
+				goto shared;
+			at = round_up(at + geo.size, VINE_PLACE);
+		}
+		if (vine_format_at(bus, at))
+			continue;
+		end = vdev->offset + vdev->size;
+		at = vine_next_segment(bus, at, end, step, &geo);
+		if (at < end)
+			goto shared;
+	}
+	return 0;
+shared:
+	*which = vdev;
+	dev_err(vdev->dev.parent, "a segment of %llu bytes begins at byte %llu, and one of %llu at %llu would share bytes with it: left alone; split the memory as others do, or, if nobody needs that segment, make it blank: vinectl wipe\n",
+		geo.size, at, vdev->size, vdev->offset);
+	return -EBUSY;
+}
+
 /**
  * vine_parts_start() - start all parts, or none
  * @parts: from vine_parts_alloc()
@@ -192,6 +252,8 @@ int vine_parts_start(struct vine_parts *parts, const struct vine_bus *bus)
 		vdev->base = bus->base + vdev->offset;
 		err = vine_dev_check(vdev);
 	}
+	if (!err)
+		err = vine_parts_check(parts, bus, &vdev);
 	for (i = 0; !err && i < parts->count; i++) {
 		vdev = parts->part[i].vdev;
 		err = vine_dev_start(vdev);

@@ -6,8 +6,8 @@
 #
 # Arguments: for how long things may take, in seconds; how many messages. An ivshmem-doorbell
 # device of 64M; ivshmem-plain devices, in the order of their addresses: 64M with somebody
-# else's data in the second half; 64M whose tables claim more than the first half; 32M; 64M as
-# the first, to be wiped.
+# else's data in the second half; 64M whose tables claim more than the first half; 32M, with a
+# segment in the second half; 64M as the first, to be wiped.
 
 . /t/lib.sh
 
@@ -48,6 +48,17 @@ refused_module()
 {
 	! modprobe vine split="$1" 2>/dev/null && not loaded &&
 		dmesg | grep -qF "vine: split=$1: at '"
+}
+
+# With that split, vine refuses the device, and says this.
+refused_as()
+{
+	echo "$1" >/sys/module/vine/parameters/split
+	echo "$2" >/sys/bus/pci/drivers/vine/bind 2>/dev/null
+	result=1
+	refused "$2" "$3" && result=0
+	echo 32M,32M >/sys/module/vine/parameters/split
+	return $result
 }
 
 # Then nothing keeps vine from using both parts.
@@ -110,7 +121,7 @@ doorbell=$(devices doorbell)
 set -- $(devices plain)
 foreign=$1 lying=$2 short=$3 spoilt=$4
 
-plan 12
+plan 14
 ok "a part that is too small: the module does not load" refused_module 32M,1M
 ok "parts that overlap: the same" refused_module 32M,32M@16M
 ok "half an address: the same" refused_module 00:04.0=32M
@@ -122,6 +133,10 @@ ok "tables that claim more than the part has: no part is used" refused "$lying" 
 	'larger than the 33554432 bytes'
 ok "more than the memory has: no part is used" refused "$short" \
 	'split=32M,32M: the parts need 67108864 bytes of memory, the device has 33554432'
+ok "a part in the middle of a segment: refused" refused_as "$lying=32M@32M" "$lying" \
+	'bytes begins at byte 0, and one of 33554432 at 33554432 would share'
+ok "a blank memory with a segment in its middle, used whole: refused" refused_as '' "$short" \
+	'bytes begins at byte 16777216, and one of 33554432 at 0 would share'
 ok "wipe: the second part alone; vine takes the device at once" wiped
 ok "two halves" halves
 ok "messages through both at once" both_used
