@@ -36,13 +36,13 @@ void limits_init(struct vine_serve *s)
 	};
 }
 
-/* @mine for the machine; @all of it is not in use yet. */
+/* @mine for the machine, where 0 always fits; @all of it is not in use yet. */
 static bool fits(const struct vine_serve *s, unsigned int machine, enum limited what, uint64_t mine,
 		 uint64_t all)
 {
 	uint64_t left = s->limits.all[what] - s->used[what];
 
-	return all <= left && s->machines[machine].used[what] + mine <= left - all;
+	return !mine || (all <= left && s->machines[machine].used[what] + mine <= left - all);
 }
 
 bool limit_take(struct vine_serve *s, unsigned int machine, enum limited what)

@@ -305,8 +305,8 @@ static void regions(unsigned int files, unsigned int fit)
 {
 	int queues[6], region[6][TALK_REGIONS];
 	struct talk_welcome welcome;
+	struct peer p, other;
 	unsigned int i, j;
-	struct peer p;
 	pid_t pid;
 
 	pid = start_with(files);
@@ -319,7 +319,10 @@ static void regions(unsigned int files, unsigned int fit)
 		CHECK(attach_many(&p, queues[i], TALK_REGIONS, region[i]) ==
 		      (i < fit ? vine_reason_none : vine_reason_no_memory));
 	CHECK(others_work());
+	/* what needs none is not refused when others have taken of what was left */
+	CHECK(open_on(0, &other));
 	CHECK(peer_works(&p, CPU0, peer_get(&p, ANY, "add", NULL)));
+	peer_close(&other);
 	for (i = 0; i < 6; i++) {
 		vine_close(queues[i]);
 		for (j = 0; j < TALK_REGIONS; j++)
