@@ -72,6 +72,11 @@ EXPORT int vine_open(const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
+EXPORT const char *vine_why(void)
+{
+	return host_why();
+}
+
 EXPORT int vine_info(int device, struct vine_info *info)
 {
 	*info = (struct vine_info){ .size = sizeof(*info) };

@@ -66,6 +66,14 @@ extern "C" {
 int vine_open(const char *path);
 
 /*
+ * vine_why - why an endpoint could not be opened: a sentence, for people
+ *
+ * Returns what was wrong in this thread's last vine_open() of an endpoint; "" when it went well,
+ * or there was none. It is the library's, and the same until the next one. Does not block.
+ */
+const char *vine_why(void);
+
+/*
  * vine_info - what a device is, and how full
  *
  * @device: from vine_open()

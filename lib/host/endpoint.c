@@ -673,6 +673,8 @@ int host_open(const char *text)
 	if (!err)
 		err = device_new(ep);
 out:
+	if (err < 0 && !*host_why())
+		host_fail(err, "%s: %s", text, strerror(-err));
 	free(name);
 	if (ep)
 		host_endpoint_put(ep);

@@ -37,7 +37,7 @@ static int open_name(const char *name)
 	descriptor_is(&descriptor, ret);
 	descriptors_unlock();
 	if (ret < 0 && host_name(name)) {
-		talk_warn("cannot open %s: %s", name, *host_why() ? host_why() : strerror(-ret));
+		talk_warn("cannot open %s: %s", name, host_why());
 		return ret;
 	}
 	if (ret < 0) {

@@ -50,44 +50,12 @@ static int no_access(const char *path)
 		    path);
 }
 
-/* The name of an endpoint, which vinectl is for as long as it looks: see libvine(7). */
-static bool is_endpoint(const char *name)
-{
-	return !strncmp(name, "shm:", 4) || !strncmp(name, "server:", 7);
-}
-
-static const char *endpoint_error(int err)
-{
-	switch (err) {
-	case -EINVAL:
-		return "expected shm:NAME, shm:/path or server:/socket, and ?off=, size= after it";
-	case -ENOENT:
-		return "there is no such file or socket";
-	case -ENOSPC:
-		return "it is too small for a segment";
-	case -EUCLEAN:
-		return "it holds somebody else's data";
-	case -EPROTONOSUPPORT:
-		return "it has another wire version";
-	case -EFBIG:
-		return "it was made larger than it is now, or is damaged";
-	case -EUSERS:
-		return "all peer slots are taken";
-	case -EADDRINUSE:
-		return "the server gives out the ID of a process that lives";
-	case -EPROTO:
-		return "the server refuses, or speaks another protocol";
-	default:
-		return strerror(-err);
-	}
-}
-
 int device_open(const struct options *o)
 {
 	int fd = vine_open(o->device);
 
-	if (fd < 0 && is_endpoint(o->device)) {
-		fail("%s: %s", o->device, endpoint_error(fd));
+	if (fd < 0 && *vine_why()) {	/* an endpoint, which vinectl is for as long as it looks */
+		fail("%s: %s", o->device, vine_why());
 		return -1;
 	}
 	switch (fd) {
