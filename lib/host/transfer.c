@@ -7,6 +7,7 @@
  * the ring empty leaves it armed, and the descriptor not readable.
  */
 #include "host/endpoint.h"
+#include "waiting.h"
 
 #include <sched.h>
 #include <unistd.h>
@@ -237,7 +238,7 @@ static void note_wait(struct host_queue *q, uint64_t ns)
  */
 static bool worth_spinning(struct host_queue *q)
 {
-	return may_spin() &&
+	return VINE_WAIT != WAIT_SLEEP && may_spin() &&
 		(atomic_load_explicit(&q->typical_ns, memory_order_relaxed) / 2 < SPIN_NS ||
 		 atomic_load_explicit(&q->slept, memory_order_relaxed) % TRY == 0);
 }

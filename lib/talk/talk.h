@@ -22,6 +22,8 @@
 
 #include <vine_talk.h>
 
+#include "waiting.h"
+
 /* ---- handles (handle.c) ---- */
 
 enum handle_kind { HANDLE_ACCEL = 1, HANDLE_PROC, HANDLE_DATA, HANDLE_TASK };
@@ -181,17 +183,6 @@ extern const char *const talk_type_names[VINE_ACCEL_TYPES];
 const char *talk_reason_text(vine_task_reason_e reason);
 
 /* ---- build options (options.mk) ---- */
-
-/* make WAIT=: how the device back end waits for completions */
-enum talk_waiting {
-	WAIT_ADAPTIVE,		/* spin for about as long as a sleep would cost, then sleep */
-	WAIT_SPIN,
-	WAIT_SLEEP,
-};
-
-#ifndef VINE_WAIT
-#define VINE_WAIT WAIT_ADAPTIVE
-#endif
 
 /* make BACKEND=: the one that is used when nothing names one; "": it depends */
 #ifndef VINE_BACKEND
