@@ -197,6 +197,7 @@ static int parse(struct parser *p, char *text, size_t size)
 static int check(struct parser *p)
 {
 	static const char *const parts[] = { "shm_size", "shm_off", "shm_trunc", "shm_ivshmem" };
+	static const char *const options[] = { "size", "off", "trunc", NULL };
 	const char *name = p->config->backend;
 	unsigned int line;
 	size_t i;
@@ -215,6 +216,10 @@ static int check(struct parser *p)
 		if (line && !p->config->shm_file_line)
 			return complain(&p->complaint, line,
 					"%s without shm_file: expected both", parts[i]);
+		if (line && options[i] && host_name(p->config->shm_file))
+			return complain(&p->complaint, line,
+					"%s with shm_file %.80s: write it into the name, ?%s=",
+					parts[i], p->config->shm_file, options[i]);
 	}
 	return 0;
 }

@@ -72,6 +72,17 @@ static int shm_open_file(const struct talk_config *config)
 	const char *file = config->shm_file;
 	char name[sizeof(path) + sizeof("&trunc=1")];
 
+	if (host_name(file))
+		return device_open(config);
+	if (!*file) {
+		talk_warn("shm_file is missing: the back end shm needs it");
+		return -EINVAL;
+	}
+	if (*file != '/' && strchr(file, '/')) {
+		talk_warn("shm_file is %s: expected an absolute path, or a name without a slash",
+			  file);
+		return -EINVAL;
+	}
 	if (*file == '/' && !strchr(file + 1, '/'))
 		file++;
 	snprintf(path, sizeof(path), "shm:%s?off=%llu", file,
