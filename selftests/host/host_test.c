@@ -151,8 +151,8 @@ static void names(void)
 
 	fresh();
 	snprintf(text, sizeof(text), "shm:%s", shm);
-	CHECK(vine_open(text) == -ENOENT);
-	CHECK(vine_open("shm:") == -EINVAL);
+	CHECK(vine_open(text) == -ENOENT && strstr(vine_why(), "with a size it is made"));
+	CHECK(vine_open("shm:") == -EINVAL && strstr(vine_why(), "expected shm:NAME"));
 	CHECK(vine_open("shm:a/b") == -EINVAL);
 	CHECK(vine_open("shm:x?bytes=3") == -EINVAL);
 	CHECK(vine_open("shm:x?size") == -EINVAL && vine_open("shm:x?size=K") == -EINVAL);
@@ -166,7 +166,7 @@ static void names(void)
 	snprintf(text, sizeof(text), "shm:%s?size=64K", shm);
 	CHECK(vine_open(text) == -ENOSPC);
 	a = vine_open(name);
-	CHECK(a >= 0);
+	CHECK(a >= 0 && !*vine_why());
 	vine_close(a);
 	CHECK(!stat(path, &st) && st.st_size == 16 << 20);
 	snprintf(text, sizeof(text), "shm:%s", path);

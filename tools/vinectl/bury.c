@@ -4,6 +4,7 @@
  */
 #include <ctype.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,8 @@
 #include <vine.h>
 
 #include "vinectl.h"
+
+#define WATCH_MS	7000	/* longer than an endpoint waits for a beat, which is 5 s */
 
 /* A number of digits alone, up to @most; what follows it is left at @text. */
 static bool parse_number(const char **text, unsigned int most, unsigned int *n)
@@ -45,8 +48,7 @@ static bool parse_peer(const char *text, unsigned int *peer, unsigned int *incar
 	return !*text;
 }
 
-static const struct vine_query_peer *find(const struct vine_query_peer *peers, int count,
-					  unsigned int peer)
+static struct vine_query_peer *find(struct vine_query_peer *peers, int count, unsigned int peer)
 {
 	int i;
 
@@ -54,6 +56,46 @@ static const struct vine_query_peer *find(const struct vine_query_peer *peers, i
 		if (peers[i].peer == peer)
 			return &peers[i];
 	return NULL;
+}
+
+/* What the table says of it now: 1; 0: there is no such peer any more; -1, and why was said. */
+static int look(const struct options *o, int device, struct vine_query_peer *p)
+{
+	const struct vine_query_peer *now;
+	void *peers;
+	int count, there;
+
+	count = device_query(o, device, VINE_QUERY_PEERS, sizeof(*p), &peers);
+	if (count < 0)
+		return -1;
+	now = find(peers, count, p->peer);
+	there = now && now->incarnation == p->incarnation;
+	if (there)
+		*p = *now;
+	free(peers);
+	return there;
+}
+
+/*
+ * An endpoint has come just now, and finds everybody alive: until it beats, or has not for so
+ * long that it is suspect. DONE or FAILED.
+ */
+static int watch(const struct options *o, int device, struct vine_query_peer *p)
+{
+	uint64_t beats = p->beats, until = vine_deadline_ms(WATCH_MS);
+	int there = 1;
+
+	if (isatty(2))
+		fprintf(stderr, "vinectl: watching it for 5 s ...\n");
+	while (p->state == VINE_QUERY_PEER_LIVE && p->beats == beats && vine_deadline_ms(1) < until) {
+		poll(NULL, 0, 50);
+		there = look(o, device, p);
+		if (there <= 0)
+			break;
+	}
+	if (!there)
+		fail("peer %u.%u is gone: nobody needs to bury it", p->peer, p->incarnation);
+	return there > 0 ? DONE : FAILED;
 }
 
 /* Why it cannot be buried; DONE when it can. */
@@ -78,12 +120,13 @@ static int do_bury(const struct options *o, int device, const struct vine_query_
 		       p->peer, p->incarnation);
 		return DONE;
 	case -EPERM:
-		return fail("only root may bury (CAP_SYS_ADMIN): use sudo");
+		return fail("only root may bury (CAP_SYS_ADMIN), or on an endpoint who owns its file: use sudo");
 	case -ENOENT:
 		printf("peer %u.%u is gone: somebody was faster\n", p->peer, p->incarnation);
 		return DONE;
 	case -EBUSY:
-		return fail("peer %u.%u is alive after all", p->peer, p->incarnation);
+		return fail("peer %u.%u is alive after all; a process on this host that is stopped can be killed",
+			    p->peer, p->incarnation);
 	}
 	return device_failed(o, "cannot bury", err);
 }
@@ -91,7 +134,7 @@ static int do_bury(const struct options *o, int device, const struct vine_query_
 int bury(const struct options *o)
 {
 	unsigned int peer, incarnation;
-	const struct vine_query_peer *p;
+	struct vine_query_peer *p;
 	void *peers;
 	bool has_incarnation;
 	int device, count, status = FAILED;
@@ -120,6 +163,12 @@ int bury(const struct options *o)
 		fail("there is no peer %u.%u (any more): the slot is %u.%u's", peer, incarnation,
 		     peer, p->incarnation);
 		goto free;
+	}
+	if (!(p->flags & VINE_QUERY_OWN) && p->state == VINE_QUERY_PEER_LIVE &&
+	    device_is_endpoint(device)) {
+		status = watch(o, device, p);
+		if (status)
+			goto free;
 	}
 	status = judge(p);
 	if (status)

@@ -74,6 +74,13 @@ int device_open(const struct options *o)
 	return fd < 0 ? -1 : fd;
 }
 
+bool device_is_endpoint(int device)
+{
+	struct vine_info info;
+
+	return !vine_info(device, &info) && info.kind == VINE_KIND_HOST;
+}
+
 int device_failed(const struct options *o, const char *what, int err)
 {
 	struct vine_info info;

@@ -193,6 +193,7 @@ int show_info(const struct options *o)
 struct records {
 	void *array, *others;
 	int count, other_count;
+	bool watched;		/* false: by an endpoint, which has only just come */
 };
 
 /* How to get a table, and to show one of its records. */
@@ -214,6 +215,7 @@ static int show(const struct options *o, const struct view *v)
 	device = device_open(o);
 	if (device < 0)
 		return FAILED;
+	all.watched = !device_is_endpoint(device);
 	all.count = device_query(o, device, v->what, v->size, &all.array);
 	if (all.count >= 0 && v->other_what)
 		all.other_count = device_query(o, device, v->other_what, v->other_size,
@@ -247,12 +249,12 @@ static void peer_row(const void *record, const struct records *all)
 	const struct vine_query_peer *p = record;
 	char text[32];
 
-	(void)all;
 	table_cell("%u.%u", p->peer, p->incarnation);
 	table_cell("%s", STATE(peer_states, p->state));
 	table_cell("%u", p->ivposition);
 	table_cell("%u", p->vectors);
-	table_cell("%s", p->flags & VINE_QUERY_OWN ? "this machine" : ago(p->silent_ms, text));
+	table_cell("%s", p->flags & VINE_QUERY_OWN ? "this machine" :
+		   all->watched ? ago(p->silent_ms, text) : "-");
 }
 
 static json_object *peer_json(const void *record, const struct records *all)

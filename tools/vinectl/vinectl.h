@@ -31,6 +31,8 @@ const char *bytes_text(uint64_t bytes, char text[32]);
 
 /* device.c: a device descriptor; -1 when it has said why not. */
 int device_open(const struct options *o);
+/* Is it one of our own, which has come just now and has not seen anybody beat? */
+bool device_is_endpoint(int device);
 /* Says why a call on it failed; FAILED. */
 int device_failed(const struct options *o, const char *what, int err);
 /*
