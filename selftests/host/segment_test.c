@@ -474,6 +474,23 @@ static void written_over(void)
 	unlink(path);
 }
 
+/* Another process is about to format the part behind. */
+static void begun_behind(void)
+{
+	struct flock l = {
+		.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 16 * MIB + BEGIN_BYTE, .l_len = 1,
+	};
+	int fd;
+
+	fresh();
+	put("", 1, 32 * MIB - 1);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	CHECK(fd >= 0 && !fcntl(fd, F_OFD_SETLK, &l));
+	CHECK(endpoint("size=32M") == -EBUSY && strstr(host_why(), "at byte 16777216"));
+	close(fd);
+	unlink(path);
+}
+
 /* Of somebody who is no endpoint. */
 static void locked_to_the_end(void)
 {
@@ -750,6 +767,7 @@ static const struct tap_test tests[] = {
 	{ "nothing is truncated over a living part", living_part_behind },
 	{ "nothing is truncated over a living machine's part", living_machine_behind },
 	{ "where no holes can be made, all is written over", written_over },
+	{ "a part that is only just begun is not covered", begun_behind },
 	{ "a lock to the end of the file is one", locked_to_the_end },
 	{ "of two who truncate at once one is refused", two_truncate },
 	{ "nobody begins a part of what is being truncated", truncated_meanwhile },
