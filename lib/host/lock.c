@@ -256,7 +256,7 @@ static int clear(int fd, uint64_t off, uint64_t size)
 	uint64_t end = off + size;
 	ssize_t n;
 
-	if (!size || !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, size))
+	if (!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, size))
 		return 0;
 	for (; off < end; off += n) {
 		n = pwrite(fd, zeroes, min_t(uint64_t, sizeof(zeroes), end - off), off);
@@ -285,17 +285,17 @@ static int lives(const struct host_name *name, uint64_t at)
  */
 int host_truncate(int fd, int lock_fd, const struct host_name *name)
 {
-	uint64_t off = name->off, span = name->size > PLACE ? name->size : PLACE;
+	uint64_t off = name->off, size = name->size;
 	struct flock l;
 	int64_t at;
 	int err;
 
-	err = lock_bytes(lock_fd, off, span, F_WRLCK);
+	err = lock_bytes(lock_fd, off, size, F_WRLCK);
 	if (err && err != -EAGAIN)
 		return host_no_lock(name, err);
 	if (err) {
 		/* it may have gone meanwhile, or be a lock of somebody who is no endpoint */
-		if (!find_lock(lock_fd, off, off + span, &l) || (uint64_t)l.l_start < off)
+		if (!find_lock(lock_fd, off, off + size, &l) || (uint64_t)l.l_start < off)
 			l.l_start = off + BEGIN_LOCK;
 		return lives(name, l.l_start);
 	}
@@ -304,13 +304,13 @@ int host_truncate(int fd, int lock_fd, const struct host_name *name)
 	if (!err)
 		err = no_machine(fd, name);
 	if (!err)
-		err = clear(fd, off, name->size);
+		err = clear(fd, off, size);
 	if (err)
 		return err;
 	err = host_lock_begin(lock_fd, off);
 	if (!err)
 		err = lock_bytes(lock_fd, off, BEGIN_LOCK, F_UNLCK);
 	if (!err)
-		err = lock_bytes(lock_fd, off + BEGIN_LOCK + 1, span - BEGIN_LOCK - 1, F_UNLCK);
+		err = lock_bytes(lock_fd, off + BEGIN_LOCK + 1, size - BEGIN_LOCK - 1, F_UNLCK);
 	return err;
 }

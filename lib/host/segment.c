@@ -156,7 +156,7 @@ int host_segment_begin(int fd, int lock_fd, struct host_name *name)
 		err = check_contents(fd, name);
 	if (err)
 		return err;
-	err = name->size ? grow(fd, name->off + name->size) : 0;
+	err = grow(fd, name->off + name->size);
 	if (err)
 		return host_fail(err, "cannot make %s longer: %s", name->path, strerror(-err));
 	return 0;
