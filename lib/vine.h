@@ -184,11 +184,10 @@ int vine_connect_id(int device, uint64_t id, unsigned int depth, unsigned int fl
  *
  * Returns a region. It lives as long as its descriptor and its mappings; of an endpoint, those
  * of this process by vine_map(): others that were given the descriptor unmap it before.
- * -EINVAL no
- * bytes; -ENOSPC no run of free chunks is that long, or no free entry; of an endpoint
- * also when its file system is full, and -EACCES or -ENOENT after setuid() or chroot(): the
- * file is opened again through /proc, as vine_import() does. Does not wait for anybody, but zeroes the memory, and
- * that takes its time.
+ * -EINVAL no bytes; -ENOSPC no run of free chunks is that long, or no free entry; of an endpoint
+ * also when its file system is full, and -EACCES or -ENOENT after setuid() or chroot(): the file
+ * is opened again through /proc, as vine_import() does. Does not wait for anybody, but zeroes the
+ * memory, and that takes its time.
  */
 int vine_region(int device, uint64_t bytes, uint64_t *rounded);
 

@@ -25,6 +25,7 @@
  *   listener->lock    the listener's descriptor
  *   core's rung lock
  *   server->lock  eventfds of peers
+ *   poll.c's lock     which ends are open: a fork waits for it
  * Who touches the segment has control, tx, rx or drain, and looks at host_entered() after
  * it got that: to stop all, say so and take each of them once.
  */
