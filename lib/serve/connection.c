@@ -58,8 +58,9 @@ static bool take_limits(struct vine_serve *s, unsigned int peer)
 	for (what = LIMIT_QUEUES; what <= LIMIT_DESCRIPTORS; what++) {
 		if (limit_take(s, peer, what))
 			continue;
-		serve_log_client(s, peer, NULL, "machine %u has too many %s: one more is turned away",
-				 peer, too_many[what]);
+		serve_log_client(s, peer, NULL,
+				 "machine %u has too many %s: one more is turned away", peer,
+				 too_many[what]);
 		while (what-- > LIMIT_QUEUES)
 			limit_give(s, peer, what);
 		return false;

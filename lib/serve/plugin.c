@@ -113,8 +113,8 @@ static int add_compiler(struct plugins *plugins, const struct vine_compiler *c, 
 		return fail(error, "its compiler is not whole");
 	for (type = ANY + 1; type < VINE_ACCEL_TYPES; type++)
 		if ((c->types & VINE_TYPE(type)) && plugins->compilers[type])
-			return fail(error, "there is a compiler already for the same type, of %.40s",
-				    plugins->compilers[type]->name);
+			return fail(error, "there is a compiler already for the same type, of "
+				    "%.40s", plugins->compilers[type]->name);
 	for (type = ANY + 1; type < VINE_ACCEL_TYPES; type++)
 		if (c->types & VINE_TYPE(type))
 			plugins->compilers[type] = c;

@@ -28,7 +28,7 @@
 
 #include "serve/work.h"
 
-#define CODE_FILES	(TALK_BUFFERS + 32)	/* a task brings as many as it has buffers, and one */
+#define CODE_FILES	(TALK_BUFFERS + 32)	/* a task brings one for each buffer, and one */
 #define CODE_MEMORY	(1UL << 30)		/* besides what is mapped before it is loaded */
 
 /* ---- memory ---- */
@@ -162,7 +162,8 @@ static void permit(int ruleset, const char *path, uint64_t access)
 /* A kernel may have no Landlock, or be started without. */
 bool sandbox_keeps_files(void)
 {
-	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) >= 0 ||
+	return syscall(SYS_landlock_create_ruleset, NULL, 0,
+		       LANDLOCK_CREATE_RULESET_VERSION) >= 0 ||
 	       (errno != ENOSYS && errno != EOPNOTSUPP);
 }
 
@@ -170,10 +171,12 @@ bool sandbox_keeps_files(void)
 static int restrict_files(void)
 {
 	static const char *const folders[] = {
-		"/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib",
+		"/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64",
+		"/usr/local/lib",
 	};
 	struct landlock_ruleset_attr attr = {
-		.handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1,	/* all of the first */
+		/* all of the first */
+		.handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1,
 	};
 	int ruleset = syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0), ret;
 	unsigned int i;
@@ -181,7 +184,8 @@ static int restrict_files(void)
 	if (ruleset < 0)
 		return sandbox_keeps_files() ? -1 : 0;
 	for (i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
-		permit(ruleset, folders[i], LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_EXECUTE);
+		permit(ruleset, folders[i],
+		       LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_EXECUTE);
 	permit(ruleset, "/etc/ld.so.cache", LANDLOCK_ACCESS_FS_READ_FILE);
 	permit(ruleset, "/proc/self", LANDLOCK_ACCESS_FS_READ_FILE);
 	ret = syscall(SYS_landlock_restrict_self, ruleset, 0);

@@ -593,11 +593,11 @@ static int start(struct vine_serve *s, char *error)
 	if (!s->accelerator_count)
 		return fail(error, "there is no accelerator to offer");
 	if (s->allow_code && !sandbox_keeps_files())
-		serve_log(s, "uploaded code can read all files that its user may: this kernel has no "
-			  "Landlock");
+		serve_log(s, "uploaded code can read all files that its user may: this kernel has "
+			  "no Landlock");
 	if (!forker_numbers())
-		serve_log(s, "in handlers the first thread's own clock and affinity are another process's: "
-			  "this kernel was built without CHECKPOINT_RESTORE");
+		serve_log(s, "in handlers the first thread's own clock and affinity are another "
+			  "process's: this kernel was built without CHECKPOINT_RESTORE");
 	gethostname(s->host, sizeof(s->host) - 1);
 	raise_limit();
 	limits_init(s);

@@ -26,7 +26,7 @@
 enum work_op {
 	WORK_RUN = 1,		/* -> work_done */
 	WORK_FORGET,		/* -> work_done, of which only @serial means anything */
-	WORK_PROBE,		/* a work_run up to @compiler -> work_done: none, and @why what it is */
+	WORK_PROBE,		/* a work_run up to @compiler -> work_done: none, and what it is */
 };
 
 /* To be mapped; its descriptor comes along, in the same order. */
@@ -111,8 +111,9 @@ int sandbox_close(void);
 /* False: on this kernel it can read all files that its user may. */
 bool sandbox_keeps_files(void);
 
-/* Of a worker of source: what it is to be forked into; and takes away what it does not need: 0, -1. */
+/* Of a worker of source: what it is to be forked into (flags of clone3()). */
 uint64_t source_namespaces(void);
+/* Takes away what it does not need. 0 or -1. */
 int confine_source(const struct work_self *self);
 
 /* The rest of a worker's life. */

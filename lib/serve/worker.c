@@ -408,8 +408,8 @@ int worker_probe(struct vine_serve *s, struct accelerator *a)
 		return 0;
 	}
 	if (unborn || (WIFEXITED(status) && WEXITSTATUS(status) == WORK_UNFIT))
-		serve_log(s, "%s runs no source: its processes need namespaces of users, processes, "
-			  "mounts and the network, which this system refuses", a->name);
+		serve_log(s, "%s runs no source: its processes need namespaces of users, "
+			  "processes, mounts and the network, which this system refuses", a->name);
 	else
 		serve_log(s, "%s runs no source: %s", a->name,
 			  *d.why ? serve_text(d.why).text : "its driver does not answer");
