@@ -1311,9 +1311,10 @@ static pid_t forkers[2];
 static unsigned int forkers_seen;
 
 /* The older one, which is in use, comes first. A worker has their name when it begins. */
+/* A worker has its name, too, before it gets its own; but it leads no session. */
 static unsigned int note_forker(pid_t pid)
 {
-	if (!has_name(pid, "vine-forker"))
+	if (!has_name(pid, "vine-forker") || getsid(pid) != pid)
 		return 0;
 	forkers[forkers_seen++ % 2] = pid;
 	return 1;
