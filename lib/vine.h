@@ -57,8 +57,8 @@ extern "C" {
  * holds somebody else's data; -EPROTONOSUPPORT another version's; -EFBIG it was made larger
  * than what is there, or is damaged; -EUSERS all 64 peer slots are taken; -EBUSY somebody
  * lives in what is to be truncated, or another segment shares bytes with this one, or it
- * is being truncated; -EOPNOTSUPP it is on hugetlbfs; -ENOLCK, and others of fcntl(2), its bytes cannot be locked;
- * -ECONNREFUSED no server listens; -ETIMEDOUT the server is silent;
+ * is being truncated; -EOPNOTSUPP it is on hugetlbfs; -ENOLCK, and others of fcntl(2), its
+ * bytes cannot be locked; -ECONNREFUSED no server listens; -ETIMEDOUT the server is silent;
  * -EPROTO it refuses, or speaks another protocol; -EADDRINUSE it was started anew, and gives
  * out the ID of a process that lives. May take seconds with "trunc=1" or a
  * server, else a few milliseconds. Documentation/host.md says how endpoints work.
