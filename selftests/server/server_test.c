@@ -969,7 +969,7 @@ static void test_ids_in_segment(void)
 		off_t at;
 		uint64_t word;
 	} words[] = {	/* little-endian machines only, as vine */
-		{ VINE_OFF_HEADER, VINE_FORMAT(20, 4) },
+		{ VINE_OFF_HEADER, VINE_FORMAT(16, 32) },
 		{ VINE_OFF_PEERS, VINE_PEER(1, 1, 1, VINE_PEER_FREE) },
 		{ VINE_OFF_PEERS + 3 * sizeof(struct vine_wire_peer),
 		  VINE_PEER(1, 0, 1, VINE_PEER_GONE) },
@@ -989,6 +989,23 @@ static void test_ids_in_segment(void)
 	CHECK(a.id == 1);
 	join(&b, 1, 1, 1);
 	CHECK(b.id == 3);
+}
+
+/* A VM wrote it, and it cannot be: more chunks than there is memory. */
+static void test_ids_of_no_segment(void)
+{
+	uint64_t format = VINE_FORMAT(16, 1000), word = VINE_PEER(1, 0, 1, VINE_PEER_LIVE);
+	struct client a;
+	struct server s;
+	int fd = open("mem", O_RDWR | O_CREAT, 0600);
+
+	CHECK(fd >= 0 && !ftruncate(fd, 8 << 20));
+	CHECK(pwrite(fd, &format, 8, VINE_OFF_HEADER) == 8);
+	CHECK(pwrite(fd, &word, 8, VINE_OFF_PEERS) == 8);
+	close(fd);
+	start(&s, "--size", "8M", "--file", "mem");
+	join(&a, 1, 0, 0);
+	CHECK(a.id == 0);
 }
 
 /* The memory is split: three segments, and what users have written in the first. */
@@ -1412,6 +1429,7 @@ static const struct {
 	{ "--file of another size is refused and untouched", test_file_wrong_size },
 	{ "--file that is no regular file is refused", test_file_not_regular },
 	{ "IDs that slots of the segment bear are not handed out", test_ids_in_segment },
+	{ "but those of what cannot be a segment are", test_ids_of_no_segment },
 	{ "nor those of any segment of a memory that is split", test_ids_in_parts },
 	{ "--file that others still use is refused", test_file_in_use },
 	{ "--file without room is refused and removed", test_file_no_room },

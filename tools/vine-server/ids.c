@@ -12,6 +12,8 @@
 #include "server.h"
 
 #define PLACE	(1LL << VINE_MIN_CHUNK_SHIFT)	/* segments begin at multiples of it */
+/* More would be a lie: a VM that writes such words is not to use up all IDs, or our time. */
+#define MAX_SEGMENTS	64
 
 /* 0 when it cannot be read, which is blank. */
 static uint64_t word_at(int mem_fd, off_t at)
@@ -40,22 +42,22 @@ static void ids_in_segment(int mem_fd, off_t at, bool *ids)
 void ids_in_memory(int mem_fd, bool ids[MAX_ID + 1])
 {
 	struct vine_geometry geo;
-	uint64_t format, bytes;
+	unsigned int segments = 0;
 	struct stat st;
 	off_t at = 0;
 
 	memset(ids, 0, MAX_ID + 1);
 	if (fstat(mem_fd, &st))
 		return;
-	while ((at = lseek(mem_fd, at, SEEK_DATA)) >= 0) {	/* most of it may be a hole */
+	/* most of it may be a hole */
+	while (segments < MAX_SEGMENTS && (at = lseek(mem_fd, at, SEEK_DATA)) >= 0) {
 		at &= -PLACE;
-		format = word_at(mem_fd, at);
-		bytes = PLACE;
-		if (VINE_FORMAT_MAGIC(format) == VINE_WIRE_MAGIC &&
-		    VINE_FORMAT_VERSION(format) == VINE_WIRE_VERSION)
-			ids_in_segment(mem_fd, at, ids);
-		if (!vine_geometry_of(format, st.st_size - at, &geo))
-			bytes = (geo.size + PLACE - 1) & -PLACE;
-		at += bytes;
+		if (vine_geometry_of(word_at(mem_fd, at), st.st_size - at, &geo)) {
+			at += PLACE;
+			continue;
+		}
+		ids_in_segment(mem_fd, at, ids);
+		segments++;
+		at += (geo.size + PLACE - 1) & -PLACE;
 	}
 }

@@ -207,18 +207,19 @@ static void flush(struct peer *p)
 static int take_id(void)
 {
 	static bool taken[MAX_ID + 1];
+	unsigned int id;
 
 	ids_in_memory(mem_fd, taken);
 	/* While a QEMU lives, it may keep pointers to peers of all the IDs it has seen. */
 	if (next_id > MAX_ID && !nr_peers)
 		next_id = 0;
-	while (next_id <= MAX_ID) {
-		unsigned int id = next_id++;
-
-		if (!taken[id])
-			return id;
-	}
-	return -1;
+	id = next_id;
+	while (id <= MAX_ID && taken[id])
+		id++;
+	if (id > MAX_ID)
+		return -1;	/* what is taken may come back: next_id stays */
+	next_id = id + 1;
+	return id;
 }
 
 static int eventfds_open(struct peer *p)
