@@ -16,9 +16,9 @@
 
 /*
  * How often a memory is looked at for segments. What was never touched costs the host a page
- * for each look, so that a large one is not looked at everywhere.
+ * for each look, which may have 2 MiB: a large one is not looked at everywhere.
  */
-#define VINE_MAX_LOOKS	4096
+#define VINE_MAX_LOOKS	256
 
 #define VINE_SPLIT_FORM	"[DEVICE=]SIZE[@OFFSET][,SIZE[@OFFSET]...], such as 1G,512M or 0000:00:04.0=2G@2G"
 
