@@ -419,13 +419,14 @@ static void close_connections(struct vine_serve *s)
 
 /*
  * This machine was taken for dead and has joined anew: no queue and no region of before is of
- * any use, and tasks that run would find their memory gone.
+ * any use. On an endpoint it joins when no worker maps what was imported: retry() has patience.
  */
 static void rejoin(struct vine_serve *s)
 {
 	unsigned int i;
 
-	serve_log(s, "this machine was taken for dead: %s is offered anew", s->name);
+	serve_log(s, "this machine was taken for dead: %s is offered anew as soon as it has joined",
+		  s->name);
 	s->rejoin = false;
 	withdraw(s);
 	close_connections(s);

@@ -1310,8 +1310,10 @@ static void test_no_memory(void)
 static pid_t forkers[2];
 static unsigned int forkers_seen;
 
-/* The older one, which is in use, comes first. A worker has their name when it begins. */
-/* A worker has its name, too, before it gets its own; but it leads no session. */
+/*
+ * The older one, which is in use, comes first. A worker has their name, too, before it gets its
+ * own; but it leads no session.
+ */
 static unsigned int note_forker(pid_t pid)
 {
 	if (!has_name(pid, "vine-forker") || getsid(pid) != pid)
