@@ -773,6 +773,18 @@ static void churn(void)
 	nothing_left();
 }
 
+/* The segment as another process has it. */
+static unsigned char *segment_of(int device, struct vine_info *info)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	unsigned char *base;
+
+	*info = info_of(device);
+	base = mmap(NULL, 16 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	return base;
+}
+
 #ifndef __SANITIZE_THREAD__
 
 /* Waits for a child that exits with 0. */
@@ -890,18 +902,6 @@ static void processes(void)
 	CHECK(well(pid));
 	vine_close(a);
 	nothing_left();
-}
-
-/* The segment as another process has it. */
-static unsigned char *segment_of(int device, struct vine_info *info)
-{
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-	unsigned char *base;
-
-	*info = info_of(device);
-	base = mmap(NULL, 16 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	close(fd);
-	return base;
 }
 
 /* How often we have beaten, and looked at the others. */

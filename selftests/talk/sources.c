@@ -105,6 +105,7 @@ static void make_folder(void)
 
 bool sources_start(const char *plugin, const struct vine_serve_options *options)
 {
+	unsigned int i;
 	char byte;
 
 	if (!shared)
@@ -124,6 +125,8 @@ bool sources_start(const char *plugin, const struct vine_serve_options *options)
 	if (read(ready[0], &byte, 1) == 1)
 		return true;
 	waitpid(appliance, NULL, 0);
+	for (i = 0; i < shared->lines; i++)
+		printf("# %s\n", shared->line[i]);
 	close(ready[0]);
 	appliance = 0;
 	return false;

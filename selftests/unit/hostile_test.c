@@ -166,7 +166,10 @@ static void often(void)
 	between(20);
 }
 
+#define FLIPS	20	/* at least, in a round: the scribbler may be slow to begin */
+
 static bool stop;
+static u32 flips;
 
 static void *scribbler(void *arg)
 {
@@ -176,6 +179,7 @@ static void *scribbler(void *arg)
 	(void)arg;
 	while (!READ_ONCE(stop)) {
 		scribble(&s, false);
+		WRITE_ONCE(flips, flips + 1);
 		for (pause = (u32)(rnd(&s) % 4096); pause; pause--)
 			vine_mb();
 	}
@@ -194,8 +198,9 @@ static void meanwhile(void)
 		for (step = 0; step < 100; step++)
 			actor_step(&victim[rnd(&s) % VICTIMS]);
 		stop = false;
+		flips = 0;
 		pthread_create(&t, NULL, scribbler, NULL);
-		for (step = 0; step < 1500; step++)
+		for (step = 0; step < 1500 || READ_ONCE(flips) < FLIPS; step++)
 			actor_step(&victim[rnd(&s) % VICTIMS]);
 		WRITE_ONCE(stop, true);
 		pthread_join(t, NULL);
