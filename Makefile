@@ -164,6 +164,8 @@ guest-module:
 
 .PHONY: demo
 demo: deps-demo
+	$(if $(filter-out host,$(APPLIANCE)),$(error APPLIANCE=$(APPLIANCE): it is host, or left out))
+	@echo 'demo: building libvine, the tools and the module: a minute or two at first' >&2
 	@mkdir -p $(B)
 	@$(MAKE) -s tools
 	@$(MAKE) -s -C tools/demo O=$(B)/demo/bin
@@ -190,6 +192,7 @@ bench: bench-programs
 .PHONY: demo-opencl
 demo-opencl: deps-demo
 	@tools/deps $(OPENCL_DEPS)
+	@echo 'demo-opencl: building libvine, the tools and the module: a minute or two at first' >&2
 	@mkdir -p $(B)
 	@$(MAKE) -s tools
 	@$(MAKE) -s -C tools/demo O=$(B)/demo/bin

@@ -169,6 +169,8 @@ static int open_file(const struct host_name *name)
 	int flags = O_RDWR | O_CLOEXEC | (name->size ? O_CREAT : 0), fd;
 	char shm[sizeof(name->path) + 1];
 
+	if (name->size && name->size < VINE_MIN_SEGMENT)
+		return host_refused(name, 0, -ENOSPC);	/* nothing is made */
 	if (name->kind == HOST_FILE) {
 		/* not a FIFO that nobody reads, nor a device that does things */
 		fd = open(name->path, flags | O_NONBLOCK, 0600);

@@ -363,6 +363,8 @@ static void foreign_untouched(void)
 	CHECK(untouched("size=4M", -ENOSPC));
 	CHECK(untouched("off=64K", -ENOSPC));
 	unlink(path);
+	/* and none is made */
+	CHECK(endpoint("size=4M") == -ENOSPC && access(path, F_OK));
 }
 
 static void huge_pages(void)
