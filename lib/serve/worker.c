@@ -21,6 +21,7 @@
 #include "serve/serve.h"
 
 #define ANSWER_MS	10000	/* for what is not a task */
+#define PROBE_S		60	/* a driver may have a compiler to load, from a cold disk */
 
 static void receive(struct vine_serve *s, struct worker *w);
 static void worker_ready(struct vine_serve *s, struct source *source, uint32_t events);
@@ -377,7 +378,7 @@ static int send_run(struct worker *w, struct task *task)
 
 int worker_probe(struct vine_serve *s, struct accelerator *a)
 {
-	struct timeval patience = { .tv_sec = ANSWER_MS / 1000 };
+	struct timeval patience = { .tv_sec = PROBE_S };
 	struct worker *w = &a->lane[0].code;
 	struct work_run run = { .op = WORK_PROBE, .serial = ++w->serial };
 	struct work_done d = { .why = "" };
