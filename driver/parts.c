@@ -219,9 +219,11 @@ static int vine_parts_check(const struct vine_parts *parts, const struct vine_bu
 		if (vine_format_at(bus, at))
 			continue;
 		end = vdev->offset + vdev->size;
-		at = vine_next_segment(bus, at, end, step, &geo);
-		if (at < end)
+		at = vine_next_segment(bus, round_down(at, step) + step, end, step, &geo);
+		/* or another machine has begun ours meanwhile, and that lies within it */
+		if (at < end && !vine_format_at(bus, vdev->offset))
 			goto shared;
+		at = end;
 	}
 	return 0;
 shared:

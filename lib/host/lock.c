@@ -167,8 +167,9 @@ static int check_formats(int fd, const struct host_name *name)
 	}
 	if (name->trunc || host_format_at(fd, name->off))
 		return 0;
-	at = next_format(fd, name->off, end, &geo);
-	return at < end ? shares(name, at, geo.size) : 0;
+	at = next_format(fd, name->off + PLACE, end, &geo);
+	/* or somebody has begun ours meanwhile, and that lies within it */
+	return at < end && !host_format_at(fd, name->off) ? shares(name, at, geo.size) : 0;
 }
 
 /* Does nobody live in another segment that shares bytes with ours? Its own bytes are others'. */

@@ -162,8 +162,12 @@ static void drive(uint64_t state)
 		if (queue == -ECONNREFUSED)
 			continue;
 		region = vine_region(device, BYTES, NULL);
-		if (queue < 0 || region < 0 || vine_map(region, BYTES, &words))
+		if (queue < 0 || region < 0 || vine_map(region, BYTES, &words)) {
+			printf("# a client: device %d (%s), queue %d, region %d\n", device,
+			       vine_why(), queue, region);
+			fflush(stdout);
 			_exit(9);
+		}
 		ret = vine_attach(queue, region, &id);
 		while (!ret && next(&state) % 50)
 			ret = question(queue, id, words, &state);

@@ -166,7 +166,7 @@ static void often(void)
 	between(20);
 }
 
-#define FLIPS	20	/* at least, in a round: the scribbler may be slow to begin */
+#define FLIPS	200	/* at least, in a round: the scribbler may be slow to begin */
 
 static bool stop;
 static u32 flips;
