@@ -11,7 +11,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/landlock.h>
@@ -209,11 +208,7 @@ int sandbox_rights(const struct work_self *self)
 {
 	if (work_silence() || wipe_environment() || limit(RLIMIT_CORE, 0) ||
 	    limit(RLIMIT_NOFILE, CODE_FILES) || limit(RLIMIT_FSIZE, 0) ||
-	    limit(RLIMIT_MEMLOCK, 0) || limit(RLIMIT_MSGQUEUE, 0))
-		return -1;
-	if (geteuid() == 0 &&
-	    (setgroups(0, NULL) || setresgid(self->gid, self->gid, self->gid) ||
-	     setresuid(self->uid, self->uid, self->uid)))
+	    limit(RLIMIT_MEMLOCK, 0) || limit(RLIMIT_MSGQUEUE, 0) || work_change_user(self))
 		return -1;
 	/* nobody debugs it, not even another of its kind */
 	return limit(RLIMIT_NPROC, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||

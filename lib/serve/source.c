@@ -13,7 +13,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -88,9 +87,7 @@ int confine_source(const struct work_self *self)
 	gid_t gid = self->gid;
 	struct rlimit none = { 0, 0 };
 
-	if (work_silence() || setrlimit(RLIMIT_CORE, &none))
-		return -1;
-	if (root && (setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid)))
+	if (work_silence() || setrlimit(RLIMIT_CORE, &none) || work_change_user(self))
 		return -1;
 	/* a change of user makes it 0, and then /proc/self is not ours */
 	if (prctl(PR_SET_DUMPABLE, 1) || unshare_all(root ? CLONE_NEWUSER : 0, uid, gid) ||

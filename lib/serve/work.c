@@ -344,6 +344,21 @@ int work_silence(void)
 	return 0;
 }
 
+/*
+ * Not the C library's calls, which have all its threads change: it would wait for those of the
+ * process that we were cloned from, of whose end it does not know.
+ */
+int work_change_user(const struct work_self *self)
+{
+	uid_t uid = self->uid;
+	gid_t gid = self->gid;
+
+	if (geteuid())
+		return 0;
+	return syscall(SYS_setgroups, 0, NULL) || syscall(SYS_setresgid, gid, gid, gid) ||
+	       syscall(SYS_setresuid, uid, uid, uid) ? -1 : 0;
+}
+
 int work_drop_capabilities(void)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };

@@ -100,6 +100,8 @@ int work_begin(int socket);
 
 /* Standard input, output and errors lead nowhere. Each 0 or -1. */
 int work_silence(void);
+/* root becomes the user whom @self names; others stay who they are. */
+int work_change_user(const struct work_self *self);
 int work_drop_capabilities(void);
 
 /*
