@@ -12,8 +12,6 @@
 
 #include "driver.h"
 
-#define VINE_PLACE	(1ULL << VINE_MIN_CHUNK_SHIFT)	/* parts begin at multiples of it */
-
 /*
  * How often a memory is looked at for segments. What was never touched costs the host a page
  * for each look, which may have 2 MiB: a large one is not looked at everywhere.
@@ -214,7 +212,7 @@ static int vine_parts_check(const struct vine_parts *parts, const struct vine_bu
 		while ((at = vine_next_segment(bus, at, vdev->offset, step, &geo)) < vdev->offset) {
 			if (geo.size > vdev->offset - at)
 				goto shared;
-			at = round_up(at + geo.size, VINE_PLACE);
+			at += geo.size;
 		}
 		if (vine_format_at(bus, at))
 			continue;

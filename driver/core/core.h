@@ -24,10 +24,13 @@
 struct vine_core;
 struct vine_queue;
 
+/* Segments begin in a memory at multiples of it, and are as long. */
+#define VINE_PLACE	(1ULL << VINE_MIN_CHUNK_SHIFT)
+
 /* Where things lie; from the first word of the segment alone. */
 struct vine_geometry {
 	u64 format;		/* the word itself */
-	u64 size;		/* bytes used, all of it */
+	u64 size;		/* bytes used, all of it; a multiple of VINE_PLACE */
 	u64 chunk_off;		/* first byte of chunk 0 */
 	u32 shift;		/* log2 of the chunk size */
 	u32 chunks;

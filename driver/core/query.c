@@ -8,19 +8,22 @@
 #include "core.h"
 #include <linux/vine.h>
 
-_Static_assert(VINE_QUERY_PEER_LIVE == VINE_PEER_LIVE, "peers: LIVE");
-_Static_assert(VINE_QUERY_PEER_SUSPECT == VINE_PEER_SUSPECT, "peers: SUSPECT");
-_Static_assert(VINE_QUERY_PEER_GONE == VINE_PEER_GONE, "peers: GONE");
-_Static_assert(VINE_QUERY_SERVICE_CLAIM == VINE_SERVICE_CLAIM, "services: CLAIM");
-_Static_assert(VINE_QUERY_SERVICE_LIVE == VINE_SERVICE_LIVE, "services: LIVE");
-_Static_assert(VINE_QUERY_QUEUE_CLAIM == VINE_QUEUE_CLAIM, "queues: CLAIM");
-_Static_assert(VINE_QUERY_QUEUE_CONNECTING == VINE_QUEUE_CONNECTING, "queues: CONNECTING");
-_Static_assert(VINE_QUERY_QUEUE_ACCEPTED == VINE_QUEUE_ACCEPTED, "queues: ACCEPTED");
-_Static_assert(VINE_QUERY_QUEUE_REFUSED == VINE_QUEUE_REFUSED, "queues: REFUSED");
-_Static_assert(VINE_QUERY_QUEUE_CANCELLED == VINE_QUEUE_CANCELLED, "queues: CANCELLED");
-_Static_assert(VINE_QUERY_REGION_CLAIM == VINE_REGION_CLAIM, "regions: CLAIM");
-_Static_assert(VINE_QUERY_REGION_LIVE == VINE_REGION_LIVE, "regions: LIVE");
-_Static_assert(VINE_QUERY_REGION_DYING == VINE_REGION_DYING, "regions: DYING");
+/* linux/vine.h has the states of the wire under names of its own. */
+#define SAME_STATE(state)	_Static_assert(VINE_QUERY_##state == VINE_##state, #state)
+
+SAME_STATE(PEER_LIVE);
+SAME_STATE(PEER_SUSPECT);
+SAME_STATE(PEER_GONE);
+SAME_STATE(SERVICE_CLAIM);
+SAME_STATE(SERVICE_LIVE);
+SAME_STATE(QUEUE_CLAIM);
+SAME_STATE(QUEUE_CONNECTING);
+SAME_STATE(QUEUE_ACCEPTED);
+SAME_STATE(QUEUE_REFUSED);
+SAME_STATE(QUEUE_CANCELLED);
+SAME_STATE(REGION_CLAIM);
+SAME_STATE(REGION_LIVE);
+SAME_STATE(REGION_DYING);
 
 bool vine_describe_peer(struct vine_core *c, u32 i, u32 tick_ms, struct vine_query_peer *r)
 {

@@ -269,7 +269,6 @@ static void quiesce(struct host_endpoint *ep)
 	}
 	pthread_mutex_unlock(&ep->ready);
 	host_regions_lost(ep);
-	ep->regions = NULL;
 	wake_all(ep);
 	pthread_mutex_lock(&ep->ready);
 	memset(ep->queues, 0, sizeof(ep->queues));

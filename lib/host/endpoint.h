@@ -231,7 +231,6 @@ struct host_queue {
 
 struct host_region {
 	struct host_object o;
-	struct host_region *next;	/* in ep->regions, under control */
 	u64 id;
 	bool own;
 	u64 first;			/* byte in the segment */
@@ -275,7 +274,6 @@ struct host_endpoint {
 	struct host_queue *queues[2][VINE_MAX_QUEUES];
 	struct host_listener *listeners[VINE_MAX_SERVICES];
 	struct host_device *device;
-	struct host_region *regions;
 	u32 unput[VINE_MAX_REGIONS];	/* imports that ended here, and others may map still */
 	u32 unputs;			/* of all regions */
 	bool fenced;			/* and has not left yet */

@@ -13,7 +13,6 @@
 
 #define BEGIN_LOCK	VINE_MAX_PEERS	/* the byte after those of the slots */
 #define BEGIN_TRIES	500		/* of 10 ms: how long somebody else may take to begin */
-#define PLACE		(1ULL << VINE_MIN_CHUNK_SHIFT)	/* segments begin at multiples of it */
 
 /* @type: F_RDLCK, F_WRLCK or F_UNLCK. 0, or -EAGAIN: somebody else has one of them. */
 static int lock_bytes(int fd, uint64_t first, uint64_t count, short type)
@@ -106,10 +105,10 @@ static int64_t overlapping_before(int fd, uint64_t first, uint64_t off)
 	struct flock l;
 
 	while (find_lock(fd, first, off, &l)) {
-		at = ((uint64_t)l.l_start > first ? (uint64_t)l.l_start : first) & -PLACE;
-		end = (l.l_start + l.l_len + PLACE - 1) & -PLACE;
+		at = ((uint64_t)l.l_start > first ? (uint64_t)l.l_start : first) & -VINE_PLACE;
+		end = (l.l_start + l.l_len + VINE_PLACE - 1) & -VINE_PLACE;
 		/* more than slots: somebody truncates, of whose range we are not */
-		for (tries = 0; end == at + PLACE && !host_format_at(fd, at); tries++) {
+		for (tries = 0; end == at + VINE_PLACE && !host_format_at(fd, at); tries++) {
 			if (tries == BEGIN_TRIES)
 				return at;
 			nap();
@@ -131,12 +130,12 @@ static uint64_t next_format(int fd, uint64_t at, uint64_t end, struct vine_geome
 {
 	off_t data;
 
-	for (; at < end; at += PLACE) {
+	for (; at < end; at += VINE_PLACE) {
 		data = lseek(fd, at, SEEK_DATA);	/* most of it may be a hole */
 		if (data < 0 ? errno == ENXIO : (uint64_t)data >= end)
 			return end;
 		if (data > (off_t)at)
-			at = data & -PLACE;
+			at = data & -VINE_PLACE;
 		if (!vine_geometry_of(host_format_at(fd, at), UINT64_MAX, geo))
 			return at;
 	}
@@ -163,11 +162,11 @@ static int check_formats(int fd, const struct host_name *name)
 	while ((at = next_format(fd, at, name->off, &geo)) < name->off) {
 		if (geo.size > name->off - at)
 			return shares(name, at, geo.size);
-		at += (geo.size + PLACE - 1) & -PLACE;
+		at += geo.size;
 	}
 	if (name->trunc || host_format_at(fd, name->off))
 		return 0;
-	at = next_format(fd, name->off + PLACE, end, &geo);
+	at = next_format(fd, name->off + VINE_PLACE, end, &geo);
 	/* or somebody has begun ours meanwhile, and that lies within it */
 	return at < end && !host_format_at(fd, name->off) ? shares(name, at, geo.size) : 0;
 }
@@ -183,8 +182,8 @@ int host_check_overlap(int lock_fd, const struct host_name *name)
 	/* what is there already may be shorter than what we were told, or can see */
 	if (!vine_geometry_of(host_format_at(lock_fd, name->off), name->size, &geo))
 		end = name->off + geo.size;
-	if (find_lock(lock_fd, name->off + PLACE, end, &l))
-		return in_use(name, l.l_start & -PLACE);
+	if (find_lock(lock_fd, name->off + VINE_PLACE, end, &l))
+		return in_use(name, l.l_start & -VINE_PLACE);
 	at = overlapping_before(lock_fd, 0, name->off);
 	return at < 0 ? check_formats(lock_fd, name) : in_use(name, at);
 }
@@ -212,7 +211,7 @@ static int find_machines(int fd, uint64_t off, uint64_t end, struct machine **ma
 	uint64_t at, word, beat;
 	unsigned int i;
 
-	for (at = off; at < end; at += PLACE) {
+	for (at = off; at < end; at += VINE_PLACE) {
 		if (VINE_FORMAT_MAGIC(host_format_at(fd, at)) != VINE_WIRE_MAGIC)
 			continue;
 		for (i = 0; i < VINE_MAX_PEERS && read_slot(fd, at, i, &word, &beat); i++) {
@@ -270,7 +269,7 @@ static int clear(int fd, uint64_t off, uint64_t size)
 /* @at: a byte that is locked. */
 static int lives(const struct host_name *name, uint64_t at)
 {
-	uint64_t slot = at % PLACE;
+	uint64_t slot = at % VINE_PLACE;
 
 	if (slot >= VINE_MAX_PEERS)
 		return host_fail(-EBUSY, "%s is in use: a process begins or truncates the segment at byte %llu, or has regions of it; not truncated",

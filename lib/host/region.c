@@ -68,16 +68,12 @@ void host_regions_unmapped(struct host_endpoint *ep)
 
 static void region_end(struct host_object *o)
 {
-	struct host_region *r = (struct host_region *)o, **at;
+	struct host_region *r = (struct host_region *)o;
 	struct host_endpoint *ep = o->ep;
 
 	if (!o->session)
 		return;
 	pthread_mutex_lock(&ep->control);
-	for (at = &ep->regions; *at && *at != r; at = &(*at)->next)
-		;
-	if (*at)
-		*at = r->next;
 	if (!host_entered(ep, o->session) && r->own) {
 		vine_region_retire(&ep->core, r->id);
 	} else if (!host_entered(ep, o->session)) {
@@ -188,8 +184,6 @@ static void region_set(struct host_region *r, u64 id, bool own)
 	r->own = own;
 	r->first = vine_chunk_offset(&ep->core, use->first);
 	r->bytes = (u64)use->count << ep->geo.shift;
-	r->next = ep->regions;
-	ep->regions = r;
 }
 
 /* Nobody reads what was here before. Others get control in between. */

@@ -11,7 +11,6 @@
 
 #include "server.h"
 
-#define PLACE	(1LL << VINE_MIN_CHUNK_SHIFT)	/* segments begin at multiples of it */
 /* More would be a lie: a VM that writes such words is not to use up all IDs, or our time. */
 #define MAX_SEGMENTS	64
 
@@ -51,13 +50,13 @@ void ids_in_memory(int mem_fd, bool ids[MAX_ID + 1])
 		return;
 	/* most of it may be a hole */
 	while (segments < MAX_SEGMENTS && (at = lseek(mem_fd, at, SEEK_DATA)) >= 0) {
-		at &= -PLACE;
+		at &= -VINE_PLACE;
 		if (vine_geometry_of(word_at(mem_fd, at), st.st_size - at, &geo)) {
-			at += PLACE;
+			at += VINE_PLACE;
 			continue;
 		}
 		ids_in_segment(mem_fd, at, ids);
 		segments++;
-		at += (geo.size + PLACE - 1) & -PLACE;
+		at += geo.size;
 	}
 }

@@ -39,8 +39,6 @@
 #define WATCH_PEERS_MS	5000	/* some say that they live */
 #define WATCH_STEP_MS	100
 
-#define PLACE	(1ULL << VINE_MIN_CHUNK_SHIFT)	/* segments begin at multiples of it */
-
 /* What is wiped. */
 struct target {
 	const char *name;	/* as the user gave it */
@@ -233,13 +231,13 @@ static int check_before(const struct target *t)
 		data = *t->address ? (off_t)at : lseek(t->fd, (off_t)at, SEEK_DATA);
 		if (data < 0 || (uint64_t)data >= t->off)
 			break;
-		at = (uint64_t)data & -PLACE;
+		at = (uint64_t)data & -VINE_PLACE;
 		if (vine_geometry_of(format_at(t, at), UINT64_MAX, &geo))
-			geo.size = PLACE;
+			geo.size = VINE_PLACE;
 		if (geo.size > t->off - at)
 			return fail("%s: lies within the segment at byte %" PRIu64 ", which has %" PRIu64 " bytes",
 				    t->name, at, geo.size);
-		at += (geo.size + PLACE - 1) & -PLACE;
+		at += geo.size;
 	}
 	return DONE;
 }
@@ -249,7 +247,7 @@ static int check_behind(const struct target *t)
 {
 	uint64_t at;
 
-	for (at = t->off + PLACE; at < t->off + t->tables; at += PLACE)
+	for (at = t->off + VINE_PLACE; at < t->off + t->tables; at += VINE_PLACE)
 		if (VINE_FORMAT_MAGIC(format_at(t, at)) == VINE_WIRE_MAGIC)
 			return fail("%s: another segment begins at byte %" PRIu64 ": say how large this one is, with ?size=",
 				    t->name, at);
@@ -274,7 +272,7 @@ static int lock_out(const struct target *t)
 	slot = (uint64_t)l.l_start - t->off;
 	if (slot >= VINE_MAX_PEERS)
 		return fail("%s: is in use: a process begins, or lives in, a segment at byte %llu",
-			    t->name, (unsigned long long)l.l_start & -PLACE);
+			    t->name, (unsigned long long)l.l_start & -VINE_PLACE);
 	word = format_at(t, t->off + VINE_OFF_PEERS + slot * sizeof(struct vine_wire_peer));
 	return fail("%s: is in use: peer %u.%u, a process on this host, is alive. Stop that first",
 		    t->name, (unsigned int)slot, VINE_PEER_INC(word));
