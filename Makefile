@@ -162,14 +162,19 @@ guest-module:
 		MODULE_DIR=$(B)/module-$(KERNEL) >$(B)/module-$(KERNEL).log 2>&1 || \
 		{ cat $(B)/module-$(KERNEL).log; exit 1; }
 
+# What both demos want.
+define build_demo
+@echo '$@: building libvine, the tools and the module: a minute or two at first' >&2
+@mkdir -p $(B)
+@$(MAKE) -s tools
+@$(MAKE) -s -C tools/demo O=$(B)/demo/bin
+@$(MAKE) -s guest-module
+endef
+
 .PHONY: demo
 demo: deps-demo
 	$(if $(filter-out host,$(APPLIANCE)),$(error APPLIANCE=$(APPLIANCE): it is host, or left out))
-	@echo 'demo: building libvine, the tools and the module: a minute or two at first' >&2
-	@mkdir -p $(B)
-	@$(MAKE) -s tools
-	@$(MAKE) -s -C tools/demo O=$(B)/demo/bin
-	@$(MAKE) -s guest-module
+	$(build_demo)
 	@tools/demo/run --kernel "$$(tools/vm/kernel $(KERNEL))" --modules $(B)/module-$(KERNEL) \
 		--server $(B)/vine-server --appliance $(B)/vine-appliance --plugins $(B)/plugins \
 		--bin $(B)/demo/bin --out $(B)/demo $(if $(INPUT),--input "$$INPUT") \
@@ -192,11 +197,7 @@ bench: bench-programs
 .PHONY: demo-opencl
 demo-opencl: deps-demo
 	@tools/deps $(OPENCL_DEPS)
-	@echo 'demo-opencl: building libvine, the tools and the module: a minute or two at first' >&2
-	@mkdir -p $(B)
-	@$(MAKE) -s tools
-	@$(MAKE) -s -C tools/demo O=$(B)/demo/bin
-	@$(MAKE) -s guest-module
+	$(build_demo)
 	@tools/demo/run-opencl --kernel "$$(tools/vm/kernel $(KERNEL))" \
 		--modules $(B)/module-$(KERNEL) --server $(B)/vine-server \
 		--appliance $(B)/vine-appliance --plugin $(B)/plugins/opencl.so \

@@ -54,13 +54,19 @@ static void segment(void)
 	close(fd);
 }
 
-static void imported(void)
+/* b begins, and serves a. */
+static void connected(void)
 {
-	segment();
 	b = vine_open(name);
 	listener = vine_listen(b, "test", 1, 0);
 	client = vine_connect(a, "test", 8, VINE_NONBLOCK, 0, NULL);
 	server = vine_accept(listener, 0, vine_deadline_ms(10000), NULL);
+}
+
+static void imported(void)
+{
+	segment();
+	connected();
 	region = vine_region(a, 65536, &bytes);
 	EXPECT(b >= 0 && server >= 0 && region >= 0 && !vine_attach(client, region, &id));
 	import = vine_import(server, id, NULL);
@@ -218,11 +224,8 @@ static void ends_fenced(void)
 	CHECK(!vine_close(server) && !vine_close(listener) && !vine_close(b));
 	CHECK(!vine_close(region) && is_held());
 	CHECK(!vine_close(import) && !is_held() && state(before.peer) == VINE_PEER_FREE);
-	b = vine_open(name);
-	listener = vine_listen(b, "test", 1, 0);
 	CHECK(!vine_close(client));
-	client = vine_connect(a, "test", 8, VINE_NONBLOCK, 0, NULL);
-	server = vine_accept(listener, 0, vine_deadline_ms(10000), NULL);
+	connected();
 	CHECK(server >= 0);
 	curtain();
 }
@@ -242,11 +245,8 @@ static void ended(void)
 	CHECK(state(n) != VINE_PEER_FREE && is_held());
 	munmap(memory, bytes);
 	CHECK(is_let_go());
-	b = vine_open(name);
-	listener = vine_listen(b, "test", 1, 0);
 	CHECK(!vine_close(client));
-	client = vine_connect(a, "test", 8, VINE_NONBLOCK, 0, NULL);
-	server = vine_accept(listener, 0, vine_deadline_ms(10000), NULL);
+	connected();
 	CHECK(server >= 0);
 	curtain();
 }

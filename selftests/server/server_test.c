@@ -962,13 +962,28 @@ static void test_file_not_regular(void)
 	CHECK(access("target", F_OK));
 }
 
+/* Of a memory; little-endian machines only, as vine. */
+struct word {
+	off_t at;
+	uint64_t word;
+};
+
+/* "mem", of @size bytes, in which these stand. */
+static bool make_memory(off_t size, const struct word *words, size_t count)
+{
+	int fd = open("mem", O_RDWR | O_CREAT, 0600);
+	bool good = fd >= 0 && !ftruncate(fd, size);
+
+	for (; good && count; words++, count--)
+		good = pwrite(fd, &words->word, 8, words->at) == 8;
+	close(fd);
+	return good;
+}
+
 /* A driver that finds its own ID in a slot takes the former owner for dead. */
 static void test_ids_in_segment(void)
 {
-	static const struct {
-		off_t at;
-		uint64_t word;
-	} words[] = {	/* little-endian machines only, as vine */
+	static const struct word words[] = {
 		{ VINE_OFF_HEADER, VINE_FORMAT(16, 32) },
 		{ VINE_OFF_PEERS, VINE_PEER(1, 1, 1, VINE_PEER_FREE) },
 		{ VINE_OFF_PEERS + 3 * sizeof(struct vine_wire_peer),
@@ -978,12 +993,8 @@ static void test_ids_in_segment(void)
 	};
 	struct client a, b;
 	struct server s;
-	int fd = open("mem", O_RDWR | O_CREAT, 0600);
 
-	CHECK(fd >= 0 && !ftruncate(fd, 8 << 20));
-	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
-		CHECK(pwrite(fd, &words[i].word, 8, words[i].at) == 8);
-	close(fd);
+	CHECK(make_memory(8 << 20, words, sizeof(words) / sizeof(*words)));
 	start(&s, "--size", "8M", "--file", "mem");
 	join(&a, 1, 0, 0);
 	CHECK(a.id == 1);
@@ -994,15 +1005,14 @@ static void test_ids_in_segment(void)
 /* A VM wrote it, and it cannot be: more chunks than there is memory. */
 static void test_ids_of_no_segment(void)
 {
-	uint64_t format = VINE_FORMAT(16, 1000), word = VINE_PEER(1, 0, 1, VINE_PEER_LIVE);
+	static const struct word words[] = {
+		{ VINE_OFF_HEADER, VINE_FORMAT(16, 1000) },
+		{ VINE_OFF_PEERS, VINE_PEER(1, 0, 1, VINE_PEER_LIVE) },
+	};
 	struct client a;
 	struct server s;
-	int fd = open("mem", O_RDWR | O_CREAT, 0600);
 
-	CHECK(fd >= 0 && !ftruncate(fd, 8 << 20));
-	CHECK(pwrite(fd, &format, 8, VINE_OFF_HEADER) == 8);
-	CHECK(pwrite(fd, &word, 8, VINE_OFF_PEERS) == 8);
-	close(fd);
+	CHECK(make_memory(8 << 20, words, sizeof(words) / sizeof(*words)));
 	start(&s, "--size", "8M", "--file", "mem");
 	join(&a, 1, 0, 0);
 	CHECK(a.id == 0);
@@ -1011,24 +1021,17 @@ static void test_ids_of_no_segment(void)
 /* The memory is split: three segments, and what users have written in the first. */
 static void test_ids_in_parts(void)
 {
-	static const struct {
-		off_t at;
-		unsigned int id;
-	} parts[] = {	/* 0x410000 and 128 chunks of 64K are 0xc10000 bytes */
-		{ 0, 1 }, { 8 << 20, 0 }, { 0xc10000, 2 }, { 30 << 20, 4 },
+#define PART(at, id)							\
+	{ (at), VINE_FORMAT(16, 128) },					\
+	{ (at) + VINE_OFF_PEERS, VINE_PEER(1, id, 1, VINE_PEER_LIVE) }
+	static const struct word words[] = {
+		/* 0x410000 and 128 chunks of 64K are 0xc10000 bytes */
+		PART(0, 1), PART(8 << 20, 0), PART(0xc10000, 2), PART(30 << 20, 4),
 	};
-	uint64_t format = VINE_FORMAT(16, 128), word;
 	struct client a, b, c;
 	struct server s;
-	int fd = open("mem", O_RDWR | O_CREAT, 0600);
 
-	CHECK(fd >= 0 && !ftruncate(fd, 64 << 20));
-	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
-		word = VINE_PEER(1, parts[i].id, 1, VINE_PEER_LIVE);
-		CHECK(pwrite(fd, &format, 8, parts[i].at) == 8);
-		CHECK(pwrite(fd, &word, 8, parts[i].at + VINE_OFF_PEERS) == 8);
-	}
-	close(fd);
+	CHECK(make_memory(64 << 20, words, sizeof(words) / sizeof(*words)));
 	start(&s, "--size", "64M", "--file", "mem");
 	join(&a, 1, 0, 0);
 	CHECK(a.id == 0);
