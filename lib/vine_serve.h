@@ -237,7 +237,8 @@ const struct vine_compiler *vine_serve_compiler(const struct vine_serve *serve,
  * meanwhile, SIGPIPE ignored, and the limit of descriptors is raised as far as it can be.
  * Returns 0, or -1 with the reason in @error.
  *
- * vine_serve_stop - end it: tasks that run are lost. Async-signal-safe.
+ * vine_serve_stop - end it: tasks that run are lost. Async-signal-safe; no handler may be left
+ * that calls it when vine_serve_free() does.
  */
 int vine_serve_run(struct vine_serve *serve, char *error);
 void vine_serve_stop(struct vine_serve *serve);

@@ -160,6 +160,7 @@ static int appliance(const struct vine_serve_options *options)
 		log_line(error);
 	else
 		ret = 0;
+	signal(SIGTERM, SIG_IGN);
 	vine_serve_free(served);
 	return ret;
 }

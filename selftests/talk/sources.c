@@ -72,6 +72,7 @@ static int serve(const char *plugin, struct vine_serve_options options)
 		note(error);
 	else
 		ret = 0;
+	signal(SIGTERM, SIG_IGN);
 	vine_serve_free(served);
 	return ret;
 }

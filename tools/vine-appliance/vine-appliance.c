@@ -328,6 +328,9 @@ int main(int argc, char **argv)
 		sigaction(SIGINT, &act, NULL);
 		if (vine_serve_run(served, error))
 			end(EXIT_FAILURE, "%s", error);
+		/* it ends already, and there is nothing to be stopped any more */
+		signal(SIGTERM, SIG_IGN);
+		signal(SIGINT, SIG_IGN);
 	}
 	vine_serve_free(served);
 	free(set.accelerators);
