@@ -341,5 +341,6 @@ const char *talk_config_backend(const struct talk_config *config, char *error, s
 		return "device";
 	if (*VINE_BACKEND)
 		return VINE_BACKEND;
-	return is_device(device && *device ? device : DEVICE) ? "device" : "local";
+	/* who names one means it, and hears of what it is not */
+	return (device && *device) || is_device(DEVICE) ? "device" : "local";
 }
