@@ -18,7 +18,7 @@
 
 #include "talk/protocol.h"
 
-#define PATIENCE_MS	20000	/* for what happens at once, on a busy machine too */
+#define PATIENCE_MS	60000	/* for what happens at once, on a busy machine too */
 
 bool peer_fake(void);
 /* Is each vine_open() an endpoint, with a slot of its own? */
