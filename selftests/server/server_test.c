@@ -543,15 +543,18 @@ static void test_ids_grow(void)
 	}
 }
 
-static void test_ids_run_out(void)
+/* @last: that a peer gets; a slot bears the one behind it, if there is one. */
+static void ids_run_out(int last)
 {
+	static const uint64_t format = VINE_FORMAT(16, 32);
+	const uint64_t slot = VINE_PEER(1, last + 1, 1, VINE_PEER_GONE);
 	struct client stays, c;
 	struct server s;
 	int sock;
 
 	start(&s, "--size", "8M", "--quiet");
 	join(&stays, 1, 0, 0);
-	for (int id = 1; id < 65536; id++) {
+	for (int id = 1; id <= last; id++) {
 		sock = dial(SOCK);
 		if (id % 32 == 0) {
 			unsigned char bytes[8];
@@ -562,6 +565,9 @@ static void test_ids_run_out(void)
 		}
 		close(sock);
 	}
+	if (last < 65535)
+		CHECK(pwrite(stays.mem, &format, 8, VINE_OFF_HEADER) == 8 &&
+		      pwrite(stays.mem, &slot, 8, VINE_OFF_PEERS) == 8);
 	sock = dial(SOCK);
 	hear_refusal(sock);
 	CHECK(said(&s, "refused") && said(&s, "IDs are used up"));
@@ -580,6 +586,16 @@ static void test_ids_run_out(void)
 	} while (true);
 	join(&c, 1, 1, 0);
 	CHECK(c.id == 1);
+}
+
+static void test_ids_run_out(void)
+{
+	ids_run_out(65535);
+}
+
+static void test_last_id_in_slot(void)
+{
+	ids_run_out(65534);
 }
 
 static void test_65th(void)
@@ -1415,6 +1431,7 @@ static const struct {
 	{ "who leaves is announced to the others", test_leave },
 	{ "no ID is used again while a VM stays", test_ids_grow },
 	{ "when the IDs have run out VMs are refused until all have left", test_ids_run_out },
+	{ "the same when a slot bears the last ID", test_last_id_in_slot },
 	{ "64 VMs join, the 65th is refused, the others are unharmed", test_65th },
 	{ "a VM that does not read blocks nobody and misses nothing", test_sleeper },
 	{ "a VM that has been told half misses nothing", test_half_told },

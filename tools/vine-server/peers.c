@@ -203,21 +203,27 @@ static void flush(struct peer *p)
 	}
 }
 
-/* An ID that was never used, or -1. */
+/* From @id on. */
+static unsigned int skip_taken(const bool *taken, unsigned int id)
+{
+	while (id <= MAX_ID && taken[id])
+		id++;
+	return id;
+}
+
+/* An ID that nobody connected has seen yet, or -1. */
 static int take_id(void)
 {
 	static bool taken[MAX_ID + 1];
 	unsigned int id;
 
 	ids_in_memory(mem_fd, taken);
+	id = skip_taken(taken, next_id);
 	/* While a QEMU lives, it may keep pointers to peers of all the IDs it has seen. */
-	if (next_id > MAX_ID && !nr_peers)
-		next_id = 0;
-	id = next_id;
-	while (id <= MAX_ID && taken[id])
-		id++;
+	if (id > MAX_ID && !nr_peers)
+		id = skip_taken(taken, 0);
 	if (id > MAX_ID)
-		return -1;	/* what is taken may come back: next_id stays */
+		return -1;
 	next_id = id + 1;
 	return id;
 }
