@@ -11,7 +11,10 @@
 
 #include "server.h"
 
-/* More would be a lie: a VM that writes such words is not to use up all IDs, or our time. */
+/*
+ * A limit: a VM that writes such words is not to use up all IDs, or our time. Machines that split
+ * the memory differently can make more: IDs in what lies beyond the 64th are not seen.
+ */
 #define MAX_SEGMENTS	64
 
 /* 0 when it cannot be read, which is blank. */
