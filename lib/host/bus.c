@@ -45,9 +45,9 @@ static void bus_error(int number, siginfo_t *info, void *context)
 		if (at < atomic_load(&ranges[i].first) || at >= atomic_load(&ranges[i].end))
 			continue;
 		s = atomic_load(&ranges[i].segment);
+		atomic_store(&s->dead, true);	/* before others can find the zeroes there */
 		if (!host_replace((void *)(at & ~(page - 1)), page))
 			break;
-		atomic_store(&s->dead, true);
 		errno = saved;
 		return;
 	}

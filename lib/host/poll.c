@@ -5,7 +5,7 @@
  *   IN       the library has sent a byte
  *   not OUT  the library has filled the user's end, which has a small buffer
  *   HUP      the library has shut its end down
- *   ERR      the library has closed its end with unread data in it
+ *   ERR      the library has closed its end with unread data in it, also after HUP
  *
  * All of it edges too: what comes back raises a new one.
  *
@@ -72,11 +72,21 @@ void host_poll_out(struct host_poll *p, bool on)
 	p->filled = !on;
 }
 
+/* What makes an error of it when the library closes its end. */
+static void leave_unread(struct host_poll *p)
+{
+	char byte = 0;
+
+	if (!p->hung && p->user >= 0)
+		send(p->user, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 void host_poll_hang(struct host_poll *p)
 {
 	if (p->hung || p->lib < 0)
 		return;
 	host_poll_out(p, true);
+	leave_unread(p);	/* afterwards there is no way any more */
 	shutdown(p->lib, SHUT_RDWR);
 	p->hung = true;
 }
@@ -91,12 +101,9 @@ static void close_lib(struct host_poll *p)
 
 void host_poll_fail(struct host_poll *p)
 {
-	char byte = 0;
-
 	if (p->lib < 0)
 		return;
-	if (!p->hung && p->user >= 0)
-		send(p->user, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	leave_unread(p);
 	pthread_mutex_lock(&lock);
 	close_lib(p);
 	pthread_mutex_unlock(&lock);

@@ -155,7 +155,8 @@ static void show(struct host_queue *q, bool tx, bool rx)
 	} else if (!err) {
 		if ((tx && show_room(q)) || (rx && show_messages(q)))
 			WRITE_ONCE(q->queue.broken, true);
-		if (both && vine_queue_hung(&q->queue))
+		/* nor is it the zeroes of a file that is gone */
+		if (both && vine_queue_hung(&q->queue) && !host_entered(q->o.ep, q->o.session))
 			host_poll_hang(&q->poll);
 	}
 	if (both && READ_ONCE(q->queue.broken))

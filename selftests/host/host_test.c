@@ -1267,6 +1267,15 @@ static void truncated_under_us(void)
 	nothing_left();
 }
 
+static void hung_up_and_truncated(void)
+{
+	connected(8);
+	CHECK(!vine_close(client) && comes(server, POLLHUP) && !(events(server, 0) & POLLERR));
+	CHECK(!truncate(path, 0) && comes(server, POLLERR) && events(server, 0) & POLLHUP);
+	CHECK(!vine_close(server) && !vine_close(listener) && !vine_close(a) && !vine_close(b));
+	nothing_left();
+}
+
 /* Who has the old one still shares nothing with who opens it then. */
 static void opened_after_truncation(void)
 {
@@ -1429,6 +1438,7 @@ static const struct tap_test tests[] = {
 	{ "processes meet through a server, and stay when it goes", through_server },
 	{ "a server that speaks nonsense is an error", server_speaks_nonsense },
 	{ "a file that is truncated under us is an error, not a crash", truncated_under_us },
+	{ "a queue that had hung up has an error when the file is truncated", hung_up_and_truncated },
 	{ "a file that was truncated can be opened anew at once", opened_after_truncation },
 	{ "nothing is truncated under a living process", truncation },
 #ifndef __SANITIZE_THREAD__
