@@ -67,6 +67,7 @@ static bool begin(void)
 static bool works(vine_accel *accel)
 {
 	static unsigned int number;
+	vine_task_stats_s stats;
 	vine_task *task;
 	char sum[32];
 	bool good;
@@ -76,6 +77,10 @@ static bool works(vine_accel *accel)
 	snprintf(sum, sizeof(sum), "%d-%u", (int)getpid(), number);
 	task = vine_task_issue(accel, add, NULL, 2, in, 1, &out);
 	good = vine_task_wait(task) == task_completed && !strcmp(vine_data_deref(out), sum);
+	if (!good) {
+		vine_task_stat(task, &stats);
+		complain("add", vine_task_reason_text(stats.reason));
+	}
 	vine_task_free(task);
 	return good;
 }
@@ -83,8 +88,10 @@ static bool works(vine_accel *accel)
 /* Another client: goes on until it is told to stop. */
 static int other(int number)
 {
-	if (!begin())
+	if (!begin()) {
+		complain("another client", "it has not what is needed here");
 		return 1;
+	}
 	while (!atomic_load(&shared->stop)) {
 		if (!works(accels[(number + shared->done[number]) % accel_count]))
 			return 1;
