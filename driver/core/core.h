@@ -24,7 +24,7 @@
 struct vine_core;
 struct vine_queue;
 
-/* Segments begin in a memory at multiples of it, and are as long. */
+/* Where segments begin in a memory, and how long they are, are multiples of it. */
 #define VINE_PLACE	(1ULL << VINE_MIN_CHUNK_SHIFT)
 
 /* Where things lie; from the first word of the segment alone. */
