@@ -60,8 +60,9 @@ extern "C" {
  * is being truncated; -EOPNOTSUPP it is on hugetlbfs; -ENOLCK, and others of fcntl(2), its
  * bytes cannot be locked; -ECONNREFUSED no server listens; -ETIMEDOUT the server is silent;
  * -EPROTO it refuses, or speaks another protocol; -EADDRINUSE it was started anew, and gives
- * out the ID of a process that lives. May take seconds with "trunc=1" or a
- * server, else a few milliseconds. Documentation/host.md says how endpoints work.
+ * out the ID of a process that lives. May take seconds with "trunc=1" or a server, and up to
+ * 5 s for each of the others who truncate or begin in the same file just then; else a few
+ * milliseconds. Documentation/host.md says how endpoints work.
  */
 int vine_open(const char *path);
 

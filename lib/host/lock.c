@@ -56,6 +56,12 @@ static int in_use(const struct host_name *name, uint64_t at)
 			 name->path, (unsigned long long)at, (unsigned long long)name->off);
 }
 
+static int not_ready(const struct host_name *name, uint64_t at)
+{
+	return host_fail(-EBUSY, "%s is in use: something begins at byte %llu there, and does not get ready; how far it reaches is not known",
+			 name->path, (unsigned long long)at);
+}
+
 uint64_t host_format_at(int fd, uint64_t at)
 {
 	uint64_t format;
@@ -93,36 +99,37 @@ int host_begin(int lock_fd, const struct host_name *name)
 /* ---- overlaps ---- */
 
 /*
- * The living segment that begins in [first, off) and reaches beyond @off, or -1. One that has
- * a lock and no format yet is waited for: its size is not known.
+ * Does a living segment that begins in [first, end) reach into ours? One that has a lock and no
+ * format yet is waited for: its size is not known. 0 or -EBUSY.
  */
-static int64_t overlapping_before(int fd, uint64_t first, uint64_t off)
+static int check_before(int fd, const struct host_name *name, uint64_t first, uint64_t end)
 {
 	struct vine_geometry geo;
 	unsigned int tries;
-	uint64_t at, end;
-	int64_t found;
+	uint64_t at, behind;
 	struct flock l;
+	int err;
 
-	while (find_lock(fd, first, off, &l)) {
+	while (find_lock(fd, first, end, &l)) {
 		at = ((uint64_t)l.l_start > first ? (uint64_t)l.l_start : first) & -VINE_PLACE;
-		end = (l.l_start + l.l_len + VINE_PLACE - 1) & -VINE_PLACE;
+		behind = (l.l_start + l.l_len + VINE_PLACE - 1) & -VINE_PLACE;
 		/* more than slots: somebody truncates, of whose range we are not */
-		for (tries = 0; end == at + VINE_PLACE && !host_format_at(fd, at); tries++) {
+		for (tries = 0; behind == at + VINE_PLACE && !host_format_at(fd, at); tries++) {
 			if (tries == BEGIN_TRIES)
-				return at;
+				return not_ready(name, at);
 			nap();
-			if (!find_lock(fd, at, end, &l))
+			if (!find_lock(fd, at, behind, &l))
 				break;
 		}
-		if (!vine_geometry_of(host_format_at(fd, at), UINT64_MAX, &geo) && at + geo.size > off)
-			return at;
-		found = overlapping_before(fd, first, at);
-		if (found >= 0)
-			return found;
-		first = end;
+		if (!vine_geometry_of(host_format_at(fd, at), UINT64_MAX, &geo) &&
+		    at + geo.size > name->off)
+			return in_use(name, at);
+		err = check_before(fd, name, first, at);
+		if (err)
+			return err;
+		first = behind;
 	}
-	return -1;
+	return 0;
 }
 
 /* The first format in [at, end), where segments may begin; @end when there is none. */
@@ -177,15 +184,15 @@ int host_check_overlap(int lock_fd, const struct host_name *name)
 	uint64_t end = name->off + name->size;
 	struct vine_geometry geo;
 	struct flock l;
-	int64_t at;
+	int err;
 
 	/* what is there already may be shorter than what we were told, or can see */
 	if (!vine_geometry_of(host_format_at(lock_fd, name->off), name->size, &geo))
 		end = name->off + geo.size;
 	if (find_lock(lock_fd, name->off + VINE_PLACE, end, &l))
 		return in_use(name, l.l_start & -VINE_PLACE);
-	at = overlapping_before(lock_fd, 0, name->off);
-	return at < 0 ? check_formats(lock_fd, name) : in_use(name, at);
+	err = check_before(lock_fd, name, 0, name->off);
+	return err ? err : check_formats(lock_fd, name);
 }
 
 /* ---- truncation ---- */
@@ -287,7 +294,6 @@ int host_truncate(int fd, int lock_fd, const struct host_name *name)
 {
 	uint64_t off = name->off, size = name->size;
 	struct flock l;
-	int64_t at;
 	int err;
 
 	err = lock_bytes(lock_fd, off, size, F_WRLCK);
@@ -299,8 +305,9 @@ int host_truncate(int fd, int lock_fd, const struct host_name *name)
 			l.l_start = off + BEGIN_LOCK;
 		return lives(name, l.l_start);
 	}
-	at = overlapping_before(lock_fd, 0, off);
-	err = at < 0 ? check_formats(fd, name) : in_use(name, at);
+	err = check_before(lock_fd, name, 0, off);
+	if (!err)
+		err = check_formats(fd, name);
 	if (!err)
 		err = no_machine(fd, name);
 	if (!err)

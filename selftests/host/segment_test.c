@@ -3,7 +3,8 @@
  * segment_test.c - files behind endpoints: parts of one file, truncation, locks, no room
  *
  * What two processes do at the same time is made to happen at the worst moment: the library's
- * fcntl(), fallocate() and ftruncate() are ours, and call whoever is to come in between.
+ * fcntl(), fallocate(), ftruncate() and nanosleep() are ours, and call whoever is to come in
+ * between.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -74,6 +75,7 @@ static _Atomic(room_hook *) full;
 static _Atomic(lock_hook *) before_lock;
 static _Atomic(locked_hook *) after_lock;
 static atomic_uint most_bytes;				/* that are written at once; 0: all */
+static atomic_bool impatient;				/* who waits for somebody does not sleep */
 
 int fallocate(int fd, int mode, off_t first, off_t bytes)
 {
@@ -102,6 +104,11 @@ ssize_t pwrite(int fd, const void *bytes, size_t count, off_t at)
 	if (most_bytes && count > most_bytes)
 		count = most_bytes;
 	return syscall(SYS_pwrite64, fd, bytes, count, at);
+}
+
+int nanosleep(const struct timespec *time, struct timespec *rest)
+{
+	return impatient ? 0 : (int)syscall(SYS_nanosleep, time, rest);
 }
 
 int fcntl(int fd, int cmd, ...)
@@ -493,6 +500,26 @@ static void begun_behind(void)
 	unlink(path);
 }
 
+static void never_ready(void)
+{
+	struct flock l = {
+		.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = BEGIN_BYTE, .l_len = 1,
+	};
+	int fd;
+
+	fresh();
+	put("", 1, 32 * MIB - 1);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	CHECK(fd >= 0 && !fcntl(fd, F_OFD_SETLK, &l));
+	impatient = true;
+	CHECK(endpoint("off=16M") == -EBUSY);
+	impatient = false;
+	CHECK(strstr(host_why(), "begins at byte 0 there, and does not get ready"));
+	CHECK(!word_at(16 * MIB));
+	close(fd);
+	unlink(path);
+}
+
 /* Of somebody who is no endpoint. */
 static void locked_to_the_end(void)
 {
@@ -770,6 +797,7 @@ static const struct tap_test tests[] = {
 	{ "nothing is truncated over a living machine's part", living_machine_behind },
 	{ "where no holes can be made, all is written over", written_over },
 	{ "a part that is only just begun is not covered", begun_behind },
+	{ "what begins before and does not get ready is said to", never_ready },
 	{ "a lock to the end of the file is one", locked_to_the_end },
 	{ "of two who truncate at once one is refused", two_truncate },
 	{ "nobody begins a part of what is being truncated", truncated_meanwhile },
