@@ -573,13 +573,13 @@ static int start_compilers(struct vine_serve *s, char *error)
 	bool asked = false, ready = false;
 	unsigned int i;
 
-	for (i = 0; s->allow_source && i < s->accelerator_count; i++) {
+	for (i = 0; s->allow_source && !s->stopped && i < s->accelerator_count; i++) {
 		if (!plugins_compiler(&s->plugins, s->accelerators[i]->type))
 			continue;
 		asked = true;
 		ready |= !worker_probe(s, s->accelerators[i]);
 	}
-	if (!s->allow_source || ready)
+	if (!s->allow_source || ready || s->stopped)
 		return 0;
 	return fail(error, asked ? "no accelerator can run source, as said above" :
 		    "source is allowed, but no plugin has a compiler for these accelerators");
@@ -619,7 +619,7 @@ static int start(struct vine_serve *s, char *error)
 		return fail(error, "cannot start a worker: %s", strerror(-err));
 	if (start_compilers(s, error))
 		return -1;
-	return open_device(s, error);
+	return s->stopped ? 0 : open_device(s, error);
 }
 
 static void close_fd(int *fd)

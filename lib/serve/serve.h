@@ -325,7 +325,7 @@ void worker_born(struct vine_serve *s, struct worker *w, pid_t pid);
 void worker_unborn(struct vine_serve *s, struct worker *w);
 /*
  * Asks the compiler of @a's type, in such a worker as it would have, whether it can do its work:
- * then it is @a's. 0, or -1; the log says why, or what it is.
+ * then it is @a's. 0, or -1; the log says why, or what it is. -1 too when we are to stop meanwhile.
  */
 int worker_probe(struct vine_serve *s, struct accelerator *a);
 void worker_kill(struct vine_serve *s, struct worker *w, vine_task_reason_e why);

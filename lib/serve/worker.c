@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -376,9 +377,25 @@ static int send_run(struct worker *w, struct task *task)
 			    run.maps);
 }
 
+/* Waits for its answer. False: none, as that takes too long, or we are to stop. */
+static bool answers(struct vine_serve *s, const struct worker *w)
+{
+	struct pollfd p[] = {
+		{ .fd = w->socket, .events = POLLIN }, { .fd = s->stop, .events = POLLIN },
+	};
+	uint64_t until = serve_now() + PROBE_S * 1000000000ULL, now;
+	int n;
+
+	do {
+		now = serve_now();
+		n = poll(p, 2, now < until ? (until - now) / 1000000 + 1 : 0);
+	} while (n < 0 && errno == EINTR);
+	s->stopped = n > 0 && p[1].revents;
+	return n > 0 && !s->stopped;
+}
+
 int worker_probe(struct vine_serve *s, struct accelerator *a)
 {
-	struct timeval patience = { .tv_sec = PROBE_S };
 	struct worker *w = &a->lane[0].code;
 	struct work_run run = { .op = WORK_PROBE, .serial = ++w->serial };
 	struct work_done d = { .why = "" };
@@ -394,15 +411,13 @@ int worker_probe(struct vine_serve *s, struct accelerator *a)
 	}
 	forker_settle(s);
 	unborn = w->state == WORKER_NONE;
-	setsockopt(w->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	if (!send_request(w, &run, offsetof(struct work_run, bytes_size), NULL, 0)) {
-		do
-			n = recv(w->socket, &d, sizeof(d), 0);
-		while (n < 0 && errno == EINTR);
-	}
+	if (!send_request(w, &run, offsetof(struct work_run, bytes_size), NULL, 0) && answers(s, w))
+		n = recv(w->socket, &d, sizeof(d), MSG_DONTWAIT);
 	worker_kill(s, w, vine_reason_none);
 	status = bury(w);
 	died(s, w, status);
+	if (s->stopped)
+		return -1;
 	if (n == sizeof(d) && d.reason == vine_reason_none) {
 		a->compiler = run.compiler;
 		serve_log(s, "%s runs %s: %s", a->name, run.compiler->name, serve_text(d.why).text);

@@ -164,8 +164,13 @@ static const struct word {
 
 static int probe(const struct vine_call *call, char *text)
 {
-	const char *broken = getenv("COMPILER_BROKEN");
+	const char *broken = getenv("COMPILER_BROKEN"), *sleeps = getenv("COMPILER_SLEEPS");
 
+	if (sleeps) {
+		*(volatile uint32_t *)strtoul(sleeps, NULL, 16) = 1;
+		for (;;)
+			pause();
+	}
 	snprintf(text, VINE_COMPILER_TEXT, "%s for %s", broken ? broken : "two words",
 		 call->accelerator);
 	return broken ? -1 : 0;

@@ -7,6 +7,12 @@
 
 #include <stdint.h>
 
+/*
+ * In its environment. COMPILER_BROKEN: it cannot do its work, for this reason. COMPILER_SLEEPS: the
+ * address of a uint32_t that they share: it becomes 1 when the compiler is asked, which then never
+ * answers.
+ */
+
 /* in 0 of the source "see" is a process of the same user, its number as others see it; out 0: */
 struct compiler_facts {
 	uint32_t uid;

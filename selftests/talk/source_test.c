@@ -286,6 +286,21 @@ static void test_broken(void)
 	CHECK(sources_said("no plugin has a compiler"));
 }
 
+/* Its compiler says that it was asked, and then nothing more. */
+static void test_stopped(void)
+{
+	char address[32];
+
+	*shared = 0;
+	snprintf(address, sizeof(address), "%p", (void *)shared);
+	setenv("COMPILER_SLEEPS", address, 1);
+	sources_fork(PLUGIN, &allowed);
+	unsetenv("COMPILER_SLEEPS");
+	CHECK(EVENTUALLY(*(volatile uint32_t *)shared));
+	CHECK(sources_stop());
+	CHECK(!sources_said("gpu0") && !sources_said("offers"));
+}
+
 static const struct tap_test tests[] = {
 	{ "source is compiled once, until it is forgotten", test_runs },
 	{ "it can write to a /tmp of its own, and has no network", test_shut_in },
@@ -296,6 +311,7 @@ static const struct tap_test tests[] = {
 	{ "source does not run when only code is allowed", test_not_allowed },
 	{ "code does not run when only source is allowed", test_code },
 	{ "an appliance whose compiler does not work does not start", test_broken },
+	{ "while its compiler is asked it can be stopped, and ends well", test_stopped },
 };
 
 int main(void)

@@ -104,11 +104,8 @@ static void make_folder(void)
 	atexit(forget_folder);
 }
 
-bool sources_start(const char *plugin, const struct vine_serve_options *options)
+void sources_fork(const char *plugin, const struct vine_serve_options *options)
 {
-	unsigned int i;
-	char byte;
-
 	if (!shared)
 		make_folder();
 	if (appliance > 0)	/* of a test that has failed */
@@ -123,6 +120,14 @@ bool sources_start(const char *plugin, const struct vine_serve_options *options)
 		_exit(serve(plugin, *options));
 	}
 	close(ready[1]);
+}
+
+bool sources_start(const char *plugin, const struct vine_serve_options *options)
+{
+	unsigned int i;
+	char byte;
+
+	sources_fork(plugin, options);
 	if (read(ready[0], &byte, 1) == 1)
 		return true;
 	waitpid(appliance, NULL, 0);

@@ -16,6 +16,8 @@
  * worker. False: it does not serve; its log says why.
  */
 bool sources_start(const char *plugin, const struct vine_serve_options *options);
+/* Forks it alone, and does not wait until it serves. */
+void sources_fork(const char *plugin, const struct vine_serve_options *options);
 /* Ends it. True: it ended well. */
 bool sources_stop(void);
 /* Kills it. */
