@@ -122,7 +122,7 @@ int host_lock_begin(int lock_fd, uint64_t off);
 void host_lock_ready(int lock_fd, uint64_t off);
 /* 0, or -EBUSY: another segment shares bytes with ours. */
 int host_check_overlap(int lock_fd, const struct host_name *name);
-/* Clears what nobody lives in, with all bytes of it locked; then it begins. */
+/* Clears what nobody lives in, with all bytes of it locked; then it begins, and others wait. */
 int host_truncate(int fd, int lock_fd, const struct host_name *name);
 /* Notes why there are no locks. Returns @err. */
 int host_no_lock(const struct host_name *name, int err);

@@ -288,7 +288,7 @@ static int lives(const struct host_name *name, uint64_t at)
 /*
  * With all bytes of the range locked, those of segments that begin behind this one too: who
  * lives there has one, and who wants to begin waits. In the end only the byte of those who
- * begin is kept.
+ * begin is kept, for ourselves: who waits finds our format, and makes none of its own.
  */
 int host_truncate(int fd, int lock_fd, const struct host_name *name)
 {
@@ -314,9 +314,7 @@ int host_truncate(int fd, int lock_fd, const struct host_name *name)
 		err = clear(fd, off, size);
 	if (err)
 		return err;
-	err = host_lock_begin(lock_fd, off);
-	if (!err)
-		err = lock_bytes(lock_fd, off, BEGIN_LOCK, F_UNLCK);
+	err = lock_bytes(lock_fd, off, BEGIN_LOCK, F_UNLCK);
 	if (!err)
 		err = lock_bytes(lock_fd, off + BEGIN_LOCK + 1, size - BEGIN_LOCK - 1, F_UNLCK);
 	return err;

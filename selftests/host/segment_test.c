@@ -605,6 +605,85 @@ static void truncated_meanwhile(void)
 	unlink(path);
 }
 
+/* Of the thread that truncates: after how many of its locks another one comes. */
+static __thread unsigned int locks_left;
+static __thread bool waits;
+static atomic_uint waiter_tries;
+static atomic_bool waiter_done;
+
+static int count_tries(const struct flock *l)
+{
+	if (waits && l->l_type == F_RDLCK && l->l_start == BEGIN_BYTE)
+		atomic_fetch_add(&waiter_tries, 1);
+	return 0;
+}
+
+static void *open_larger(void *arg)
+{
+	int d;
+
+	(void)arg;
+	waits = true;
+	d = endpoint("size=32M");
+	atomic_store(&waiter_done, true);
+	return (void *)(intptr_t)d;
+}
+
+/* It goes on when the other one has opened the file, or waits: it tries again. */
+static void come_now(const struct flock *l)
+{
+	uint64_t until = SECONDS(10);
+
+	(void)l;
+	if (!locks_left || --locks_left)
+		return;
+	EXPECT(!pthread_create(&part_thread, NULL, open_larger, NULL));
+	while (!atomic_load(&waiter_done) && atomic_load(&waiter_tries) < 2 &&
+	       vine_deadline_ms(1) < until)
+		poll(NULL, 0, 1);
+}
+
+/* False: there are not so many locks. */
+static bool waited_after(unsigned int n)
+{
+	struct vine_info info;
+	void *other;
+	bool came;
+	int d;
+
+	fresh();
+	put("", 1, 32 * MIB - 1);
+	atomic_store(&waiter_tries, 0);
+	atomic_store(&waiter_done, false);
+	before_lock = count_tries;
+	after_lock = come_now;
+	locks_left = n;
+	d = endpoint("trunc=1&size=16M");
+	came = !locks_left;
+	locks_left = 0;
+	if (came)
+		pthread_join(part_thread, &other);
+	after_lock = NULL;
+	before_lock = NULL;
+	EXPECT(d >= 0 && !vine_info(d, &info) && info.segment_size <= 16 * MIB);
+	if (came && EXPECT((intptr_t)other >= 0))
+		vine_close((intptr_t)other);
+	if (d >= 0)
+		vine_close(d);
+	unlink(path);
+	return came;
+}
+
+/* Whenever it comes: it finds what the other has made. */
+static void waited_for_format(void)
+{
+	unsigned int n;
+
+	for (n = 1; waited_after(n); n++)
+		;
+	CHECK(n > 4);
+}
+
 /* ---- who is taken for dead, while somebody truncates ---- */
 
 static void back_while_truncated(void)
@@ -801,6 +880,7 @@ static const struct tap_test tests[] = {
 	{ "a lock to the end of the file is one", locked_to_the_end },
 	{ "of two who truncate at once one is refused", two_truncate },
 	{ "nobody begins a part of what is being truncated", truncated_meanwhile },
+	{ "who wants to begin waits until what was truncated is a segment again", waited_for_format },
 	{ "who was taken for dead does not come back while somebody truncates", back_while_truncated },
 	{ "without locks there is no endpoint, and it says why", without_locks },
 	{ "a full file system is an error of its own, and the endpoint goes on", no_room },
