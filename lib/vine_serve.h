@@ -152,6 +152,8 @@ const struct vine_plugin vine_plugin;
 
 struct vine_serve;
 
+#define VINE_SERVE_ERROR	1024	/* bytes of each @error below, with its zero */
+
 /*
  * @size: sizeof(struct vine_serve_options)
  * @device: the node, or an endpoint's name, as for vine_open(); NULL: $VINE_DEVICE, or /dev/vine0
@@ -185,7 +187,7 @@ struct vine_serve_options {
  * vine_serve_new - an appliance that offers nothing yet
  *
  * @options: may be NULL; strings are copied
- * @error: Out: when it fails, what to tell the user; at least 256 bytes
+ * @error: Out: when it fails, what to tell the user; room for VINE_SERVE_ERROR bytes
  *
  * Returns NULL on failure. Ended by vine_serve_free().
  */
@@ -203,9 +205,8 @@ struct vine_serve *vine_serve_new(const struct vine_serve_options *options, char
  * @workers: tasks it runs at a time: 1 to 64
  * @pci: "0000:01:00.0", or NULL
  *
- * To be called before vine_serve_run(). 0 (or a count), or -1 with the reason in @error
- * (at least 256 bytes). A procedure of the same name and a common type: the first stands,
- * and the second is refused.
+ * To be called before vine_serve_run(). 0 (or a count), or -1 with the reason in @error. A
+ * procedure of the same name and a common type: the first stands, and the second is refused.
  */
 int vine_serve_plugin(struct vine_serve *serve, const char *path, char *error);
 int vine_serve_plugins(struct vine_serve *serve, const char *folder, char *error);

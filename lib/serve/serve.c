@@ -34,7 +34,7 @@ static int fail(char *error, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(error, SERVE_ERROR, format, args);
+	vsnprintf(error, VINE_SERVE_ERROR, format, args);
 	va_end(args);
 	return -1;
 }
@@ -547,8 +547,7 @@ static int open_device(struct vine_serve *s, char *error)
 		path = "/dev/vine0";
 	s->device = vine_open(path);
 	if (s->device < 0 && host_name(path))
-		return fail(error, "cannot open %.100s: %.140s", path,
-			    *host_why() ? host_why() : strerror(-s->device));
+		return fail(error, "cannot open %.300s: %s", path, host_why());
 	if (s->device < 0)
 		return fail(error, "cannot open %.150s: %s%s", path, strerror(-s->device),
 			    s->device == -ENOENT ? " (is the module vine loaded?)" : "");

@@ -35,7 +35,6 @@
 #include "serve/plugin.h"
 #include "serve/work.h"
 
-#define SERVE_ERROR	256	/* bytes of an error's text */
 #define BATCH		16	/* messages of one queue, in one round */
 #define TASKS_MAX	512	/* of one queue, until their answers are sent; also buffers: */
 #define BUFFERS_MAX	4096

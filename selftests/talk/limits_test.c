@@ -358,7 +358,7 @@ static void test_ids(void)
 	static const struct vine_procedure noop = { "noop", VINE_TYPES_ALL, nothing, "" };
 	struct session *greedy, *other;
 	struct vine_serve *s;
-	char error[256];
+	char error[VINE_SERVE_ERROR];
 	uint32_t id;
 
 	s = vine_serve_new(NULL, error);
@@ -421,7 +421,7 @@ static void test_copies(void)
 	struct vine_serve *s;
 	struct connection *c[3];
 	struct peer p[3];
-	char error[256];
+	char error[VINE_SERVE_ERROR];
 	int i, device = vine_open(NULL), listener = vine_listen(device, "limits", 0, VINE_NONBLOCK);
 
 	s = vine_serve_new(NULL, error);

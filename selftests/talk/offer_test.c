@@ -3,6 +3,7 @@
  * offer_test.c - what vine_serve.h refuses before anything is served, and the reason given
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 #include "peer.h"
 #include "tap.h"
 
-static char error[256];
+static char error[VINE_SERVE_ERROR];
 
 static int nothing(const struct vine_call *call)
 {
@@ -142,6 +143,7 @@ static void test_run(void)
 	unsetenv("VINE_DEVICE");
 	if (access("/dev/vine0", F_OK))
 		CHECK(run(NULL, "mine", true) == -1 && said("/dev/vine0"));
+	CHECK(!setenv("VINE_DEVICE", path, 1));
 	device = vine_open(path);
 	listener = vine_listen(device, "mine", 0, 0);
 	CHECK(listener >= 0);
@@ -154,11 +156,28 @@ static void test_run(void)
 	free(path);
 }
 
+/* An endpoint's sentence ends with what to do. */
+static void test_remedy(void)
+{
+	char device[256], *path = device + strlen("shm:");
+	int fd;
+
+	if (!peer_endpoint())
+		return;
+	snprintf(device, sizeof(device), "shm:/dev/shm/vine-offer-%d-%0180d", getpid(), 0);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	CHECK(fd >= 0 && !ftruncate(fd, 16 << 20) && write(fd, "mine", 4) == 4);
+	EXPECT(run(device, "mine", true) == -1 && said("clear it (trunc=1)"));
+	close(fd);
+	unlink(path);
+}
+
 static const struct tap_test tests[] = {
 	{ "options that cannot be are refused, and smaller ones taken", test_options },
 	{ "accelerators that cannot be are refused, with the reason", test_accelerators },
 	{ "a procedure is offered once, and a plugin that is none is named", test_procedures },
 	{ "nothing is served without an accelerator, a device, or a free name", test_run },
+	{ "why an endpoint cannot be opened is said to the end", test_remedy },
 };
 
 TAP_MAIN(tests)

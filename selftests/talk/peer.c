@@ -130,7 +130,7 @@ static int appliance(const struct vine_serve_options *options)
 {
 	const struct rlimit files = { appliance_files, appliance_files };
 	struct vine_serve_options o = *options;
-	char error[256] = "";
+	char error[VINE_SERVE_ERROR] = "";
 	int ret = 1;
 
 	if (appliance_files)

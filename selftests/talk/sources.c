@@ -59,7 +59,7 @@ static void stop(int sig)
 
 static int serve(const char *plugin, struct vine_serve_options options)
 {
-	char error[256] = "";
+	char error[VINE_SERVE_ERROR] = "";
 	int ret = 1;
 
 	options.size = sizeof(options);

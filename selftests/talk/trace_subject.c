@@ -206,7 +206,7 @@ static void names(char **name)
 
 static void serve(const char *plugin)
 {
-	char error[256];
+	char error[VINE_SERVE_ERROR];
 	struct vine_serve *serve = vine_serve_new(NULL, error);
 
 	if (!serve || vine_serve_plugin(serve, plugin, error) ||

@@ -20,7 +20,6 @@
 
 #define EXIT_USAGE	2
 #define WORKERS_MAX	64	/* of one accelerator; vine_serve.h */
-#define ERROR		256
 
 static const char help[] =
 	"Usage: vine-appliance [OPTION]...\n"
@@ -76,7 +75,7 @@ static void say(const char *line)
 static _Noreturn void __attribute__((format(printf, 2, 3))) end(int status, const char *format,
 								...)
 {
-	char line[512];
+	char line[VINE_SERVE_ERROR + 128];	/* an error, and what it is about */
 	va_list ap;
 
 	va_start(ap, format);
@@ -116,7 +115,7 @@ static vine_accel_type_e parse_type(const char *all, const char *s)
 /* NAME:TYPE[:WORKERS[:PCI]]; the address has colons of its own. */
 static void add_accelerator(const char *all)
 {
-	char *copy = strdup(all), *rest = copy, *name, *type, *workers, error[ERROR];
+	char *copy = strdup(all), *rest = copy, *name, *type, *workers, error[VINE_SERVE_ERROR];
 	unsigned int n = 1;
 
 	if (!copy)
@@ -136,7 +135,7 @@ static void add_accelerator(const char *all)
 static void add_accelerators(const struct settings *set)
 {
 	long n = sysconf(_SC_NPROCESSORS_ONLN);
-	char error[ERROR];
+	char error[VINE_SERVE_ERROR];
 	int i;
 
 	for (i = 0; i < set->accelerator_count; i++)
@@ -152,7 +151,7 @@ static void add_accelerators(const struct settings *set)
 
 static void add_plugins(const struct settings *set)
 {
-	char error[ERROR];
+	char error[VINE_SERVE_ERROR];
 	int i;
 
 	for (i = 0; i < set->plugin_count; i++)
@@ -313,7 +312,7 @@ int main(int argc, char **argv)
 {
 	struct settings set = { .serve = { .size = sizeof(set.serve), .log = say } };
 	struct sigaction act = { .sa_handler = stop };
-	char error[ERROR];
+	char error[VINE_SERVE_ERROR];
 
 	read_options(&set, argc, argv);
 	served = vine_serve_new(&set.serve, error);

@@ -62,7 +62,7 @@ static pid_t start_appliance(int cpu)
 	struct vine_serve_options options = {
 		.size = sizeof(options), .once = 1, .log = no_log
 	};
-	char device[128], error[256];
+	char device[128], error[VINE_SERVE_ERROR];
 	struct vine_serve *serve;
 	pid_t pid = fork();
 

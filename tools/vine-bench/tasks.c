@@ -47,7 +47,7 @@ void tasks_serve(void)
 	struct vine_serve_options options = { .size = sizeof(options) };
 	struct vine_serve *serve;
 	pid_t pid = fork();
-	char error[256];
+	char error[VINE_SERVE_ERROR];
 
 	if (pid < 0)
 		die_errno("no process for the appliance");
