@@ -62,6 +62,7 @@ static void unknown_beat(void)
 {
 	scene();
 	CHECK(!vinectl("peers") && strstr(said, "9.1") && !strstr(said, "just now"));
+	CHECK(!vinectl("peers --json") && strstr(said, "\"silent_ms\": null"));
 	curtain();
 }
 

@@ -262,7 +262,6 @@ static json_object *peer_json(const void *record, const struct records *all)
 	const struct vine_query_peer *p = record;
 	json_object *j = json_object_new_object();
 
-	(void)all;
 	put(j, "peer", p->peer);
 	put(j, "incarnation", p->incarnation);
 	put_text(j, "state", STATE(peer_states, p->state));
@@ -270,7 +269,10 @@ static json_object *peer_json(const void *record, const struct records *all)
 	put(j, "ivposition", p->ivposition);
 	put(j, "vectors", p->vectors);
 	put(j, "beats", p->beats);
-	put(j, "silent_ms", p->silent_ms);
+	if (all->watched || p->flags & VINE_QUERY_OWN)
+		put(j, "silent_ms", p->silent_ms);
+	else
+		json_object_object_add(j, "silent_ms", NULL);
 	return j;
 }
 
