@@ -125,8 +125,9 @@ static int do_bury(const struct options *o, int device, const struct vine_query_
 		printf("peer %u.%u is gone: somebody was faster\n", p->peer, p->incarnation);
 		return DONE;
 	case -EBUSY:
-		return fail("peer %u.%u is alive after all; a process on this host that is stopped can be killed",
-			    p->peer, p->incarnation);
+		return fail("peer %u.%u is alive after all%s", p->peer, p->incarnation,
+			    device_is_endpoint(device) ?
+			    "; a process on this host that is stopped can be killed" : "");
 	}
 	return device_failed(o, "cannot bury", err);
 }
