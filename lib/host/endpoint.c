@@ -222,9 +222,10 @@ static int make_room(struct host_endpoint *ep)
 /* With control; nothing of an earlier session is in use. */
 static int join(struct host_endpoint *ep)
 {
+	u64 size = vine_ld64((__le64 *)ep->segment->base) ? ep->segment->size : ep->size;
 	int err;
 
-	err = vine_segment_open(ep->segment->base, ep->segment->size, &ep->geo);
+	err = vine_segment_open(ep->segment->base, size, &ep->geo);
 	if (!err)
 		err = make_room(ep);
 	if (err)
@@ -291,6 +292,18 @@ static void leave(struct host_endpoint *ep)
 	ep->fenced = false;
 }
 
+/* Unless somebody truncates it, or has begun another one in what it was: then at the next beat. */
+static void join_anew(struct host_endpoint *ep)
+{
+	struct host_name name = { .off = ep->off, .size = ep->size };
+
+	if (host_lock_begin(ep->lock_fd, ep->off))
+		return;
+	if (!host_check_overlap(ep->lock_fd, &name, false))
+		join(ep);
+	host_lock_ready(ep->lock_fd, ep->off);
+}
+
 static void beat(struct host_endpoint *ep)
 {
 	unsigned int what = 0;
@@ -313,11 +326,8 @@ static void beat(struct host_endpoint *ep)
 	}
 	if (ep->fenced)
 		leave(ep);
-	/* nobody may be truncating it; else at the next beat */
-	if (!atomic_load(&ep->joined) && !ep->fenced && !host_lock_begin(ep->lock_fd, ep->off)) {
-		join(ep);
-		host_lock_ready(ep->lock_fd, ep->off);
-	}
+	if (!atomic_load(&ep->joined) && !ep->fenced)
+		join_anew(ep);
 	ep->polling = atomic_load(&ep->joined) && ep->core.polled_peers;
 	if (what & VINE_TICK_CHANGED)
 		wake_all(ep);
@@ -577,8 +587,11 @@ static int endpoint_begin(struct host_endpoint *ep, struct host_name *name)
 	err = tables_room(ep, name);
 	if (err)
 		return err;
+	ep->size = name->size;
 	pthread_mutex_lock(&ep->control);
 	err = join(ep);
+	/* what lies behind it is others', also when it has been cleared */
+	ep->size = ep->geo.size;
 	pthread_mutex_unlock(&ep->control);
 	if (!err && atomic_load(&ep->segment->dead))
 		err = -ENODEV;

@@ -120,8 +120,8 @@ int host_begin(int lock_fd, const struct host_name *name);
 /* The same of a segment that is mapped already; never waits. -EAGAIN: somebody truncates. */
 int host_lock_begin(int lock_fd, uint64_t off);
 void host_lock_ready(int lock_fd, uint64_t off);
-/* 0, or -EBUSY: another segment shares bytes with ours. */
-int host_check_overlap(int lock_fd, const struct host_name *name);
+/* 0, or -EBUSY: another segment shares bytes with ours, or may. @wait: for who only begins. */
+int host_check_overlap(int lock_fd, const struct host_name *name, bool wait);
 /* Clears what nobody lives in, with all bytes of it locked; then it begins, and others wait. */
 int host_truncate(int fd, int lock_fd, const struct host_name *name);
 /* Notes why there are no locks. Returns @err. */
@@ -258,7 +258,7 @@ struct host_endpoint {
 	atomic_uint references;
 	struct host_endpoint *next;	/* of all */
 	struct host_segment *segment;
-	uint64_t off;
+	uint64_t off, size;		/* of the segment, if we have to make it */
 	int lock_fd;
 	int lock_error;			/* other than that somebody has it; with control */
 	struct host_server *server;	/* NULL: none */

@@ -100,9 +100,10 @@ int host_begin(int lock_fd, const struct host_name *name)
 
 /*
  * Does a living segment that begins in [first, end) reach into ours? One that has a lock and no
- * format yet is waited for: its size is not known. 0 or -EBUSY.
+ * format yet is waited for, if @wait: its size is not known. 0 or -EBUSY.
  */
-static int check_before(int fd, const struct host_name *name, uint64_t first, uint64_t end)
+static int check_before(int fd, const struct host_name *name, uint64_t first, uint64_t end,
+			bool wait)
 {
 	struct vine_geometry geo;
 	unsigned int tries;
@@ -115,7 +116,7 @@ static int check_before(int fd, const struct host_name *name, uint64_t first, ui
 		behind = (l.l_start + l.l_len + VINE_PLACE - 1) & -VINE_PLACE;
 		/* more than slots: somebody truncates, of whose range we are not */
 		for (tries = 0; behind == at + VINE_PLACE && !host_format_at(fd, at); tries++) {
-			if (tries == BEGIN_TRIES)
+			if (!wait || tries == BEGIN_TRIES)
 				return not_ready(name, at);
 			nap();
 			if (!find_lock(fd, at, behind, &l))
@@ -124,7 +125,7 @@ static int check_before(int fd, const struct host_name *name, uint64_t first, ui
 		if (!vine_geometry_of(host_format_at(fd, at), UINT64_MAX, &geo) &&
 		    at + geo.size > name->off)
 			return in_use(name, at);
-		err = check_before(fd, name, first, at);
+		err = check_before(fd, name, first, at, wait);
 		if (err)
 			return err;
 		first = behind;
@@ -179,7 +180,7 @@ static int check_formats(int fd, const struct host_name *name)
 }
 
 /* Does nobody live in another segment that shares bytes with ours? Its own bytes are others'. */
-int host_check_overlap(int lock_fd, const struct host_name *name)
+int host_check_overlap(int lock_fd, const struct host_name *name, bool wait)
 {
 	uint64_t end = name->off + name->size;
 	struct vine_geometry geo;
@@ -191,7 +192,7 @@ int host_check_overlap(int lock_fd, const struct host_name *name)
 		end = name->off + geo.size;
 	if (find_lock(lock_fd, name->off + VINE_PLACE, end, &l))
 		return in_use(name, l.l_start & -VINE_PLACE);
-	err = check_before(lock_fd, name, 0, name->off);
+	err = check_before(lock_fd, name, 0, name->off, wait);
 	return err ? err : check_formats(lock_fd, name);
 }
 
@@ -305,7 +306,7 @@ int host_truncate(int fd, int lock_fd, const struct host_name *name)
 			l.l_start = off + BEGIN_LOCK;
 		return lives(name, l.l_start);
 	}
-	err = check_before(lock_fd, name, 0, off);
+	err = check_before(lock_fd, name, 0, off, true);
 	if (!err)
 		err = check_formats(fd, name);
 	if (!err)

@@ -151,7 +151,7 @@ int host_segment_begin(int fd, int lock_fd, struct host_name *name)
 		err = host_refused(name, 0, -ENOSPC);
 	if (!err)
 		err = name->trunc ? host_truncate(fd, lock_fd, name) :
-			host_check_overlap(lock_fd, name);
+			host_check_overlap(lock_fd, name, true);
 	if (!err && !name->trunc)
 		err = check_contents(fd, name);
 	if (err)

@@ -727,6 +727,100 @@ static void back_while_truncated(void)
 	unlink(path);
 }
 
+/* Of somebody else's data under it, until that is cleared. */
+static void spoil_under(int d, off_t off)
+{
+	uint64_t until = SECONDS(10);
+	struct vine_info info;
+
+	put("KVMFR---", 8, off);
+	while (!vine_info(d, &info) && vine_deadline_ms(1) < until)
+		poll(NULL, 0, 10);
+	EXPECT(vine_info(d, &info) == -ENOTCONN);
+}
+
+/* It comes back when all of the tables are blank. */
+static void blank(off_t off, off_t bytes)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	EXPECT(fd >= 0 &&
+	       !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, bytes));
+	close(fd);
+}
+
+static bool works_again(int d)
+{
+	uint64_t until = SECONDS(10);
+	struct vine_info info;
+
+	while (vine_info(d, &info) && vine_deadline_ms(1) < until)
+		poll(NULL, 0, 10);
+	return works(d);
+}
+
+/* It sees the bytes of the part behind as well. */
+static void back_not_larger(void)
+{
+	struct vine_info before, after;
+	int d, behind;
+
+	fresh();
+	d = endpoint("size=8M");
+	CHECK(d >= 0 && !vine_close(d));
+	behind = endpoint("off=8M&size=8M");
+	d = endpoint("");
+	CHECK(behind >= 0 && d >= 0 && !vine_info(d, &before));
+	spoil_under(d, 0);
+	blank(0, 8 * MIB);
+	CHECK(works_again(d) && works(behind));
+	CHECK(!vine_info(d, &after) && after.segment_size == before.segment_size);
+	vine_close(d);
+	vine_close(behind);
+	unlink(path);
+}
+
+static atomic_uint begun;
+
+static void count_begun(const struct flock *l)
+{
+	if (l->l_type == F_UNLCK && l->l_start % 65536 == BEGIN_BYTE)
+		atomic_fetch_add(&begun, 1);
+}
+
+/* Another one is there now, at @at, which shares bytes with what it had. */
+static void not_back_over(const char *options, off_t off, const uint64_t *format, off_t at)
+{
+	uint64_t until = SECONDS(10), none = 0;
+	struct vine_info info;
+	int d;
+
+	fresh();
+	d = endpoint(options);
+	CHECK(d >= 0);
+	spoil_under(d, off);
+	put(format, 8, at);
+	blank(off, 8 * MIB);
+	atomic_store(&begun, 0);
+	after_lock = count_begun;
+	while (atomic_load(&begun) < 2 && vine_deadline_ms(1) < until)
+		poll(NULL, 0, 10);
+	after_lock = NULL;
+	CHECK(atomic_load(&begun) >= 2 && vine_info(d, &info) == -ENOTCONN && !word_at(off));
+	put(&none, 8, at);
+	CHECK(works_again(d));
+	vine_close(d);
+	unlink(path);
+}
+
+static void back_over_another(void)
+{
+	const uint64_t small = VINE_FORMAT(16, 50), large = VINE_FORMAT(16, 300);
+
+	not_back_over("size=16M", 0, &small, 8 * MIB);
+	not_back_over("off=16M&size=16M", 16 * MIB, &large, 0);
+}
+
 /* ---- no locks, no room ---- */
 
 static int no_locks(const struct flock *l)
@@ -882,6 +976,8 @@ static const struct tap_test tests[] = {
 	{ "nobody begins a part of what is being truncated", truncated_meanwhile },
 	{ "who wants to begin waits until what was truncated is a segment again", waited_for_format },
 	{ "who was taken for dead does not come back while somebody truncates", back_while_truncated },
+	{ "what was cleared comes back as large as it was", back_not_larger },
+	{ "what was cleared does not come back over another segment", back_over_another },
 	{ "without locks there is no endpoint, and it says why", without_locks },
 	{ "a full file system is an error of its own, and the endpoint goes on", no_room },
 #ifndef __SANITIZE_THREAD__
