@@ -1049,22 +1049,22 @@ static void test_sandbox(void)
 {
 	struct uploaded_order order = { .what = UPLOADED_TRY, .victim = getpid() };
 	const struct vine_serve_options allow = { .size = sizeof(allow), .allow_code = 1 };
+	/* the name has 16 bytes with its "=", so the value is where numbers are */
+	static char variable[] __attribute__((aligned(16))) = "VINE_TEST_SECRT=0123456789abcdef";
+	char *secret = variable + 16;
 	struct uploaded_facts facts;
 	struct talk_done done;
-	char secret[17] = "";
 	struct peer p;
 	size_t size;
 	char *bytes = read_upload(&size);
 	pid_t pid;
 	int i;
 
-	/* the name has 16 bytes with its "=", so the value is where numbers are */
 	for (i = 0; i < 16; i++)
 		secret[i] = 'a' + (getpid() >> i) % 16;
-	setenv("VINE_TEST_SECRT", secret, 1);
+	putenv(variable);	/* setenv() leaves a copy on the stack */
 	for (i = 0; i < 16; i++)
 		((char *)order.secret)[i] = ~secret[i];
-	memset(secret, 0, sizeof(secret));
 	pid = appliance_start(&allow);
 	unsetenv("VINE_TEST_SECRT");
 	order.no_landlock = syscall(SYS_landlock_create_ruleset, NULL, 0,
