@@ -246,11 +246,22 @@ static void vine_dev_fence(struct vine_dev *vdev)
 	vine_leave(vdev->core);
 }
 
+/* Others may have begun a segment meanwhile, in what ours was. */
+static void vine_dev_join_again(struct vine_dev *vdev)
+{
+	int err = vine_part_check(vdev, vdev->join_error != -EBUSY);
+
+	if (!err)
+		err = vine_dev_join(vdev);
+	if (err && err != vdev->join_error)
+		dev_warn_ratelimited(&vdev->dev, "cannot join again (%d), trying on\n", err);
+	vdev->join_error = err;
+}
+
 static void vine_tick_work(struct work_struct *work)
 {
 	struct vine_dev *vdev = container_of(to_delayed_work(work), struct vine_dev, tick);
 	unsigned int what = 0;
-	int err;
 
 	mutex_lock(&vdev->control);
 	if (vdev->dead)
@@ -259,12 +270,8 @@ static void vine_tick_work(struct work_struct *work)
 		what = vine_tick(vdev->core);
 	if (what & VINE_TICK_FENCED)
 		vine_dev_fence(vdev);
-	if (!vdev->joined) {
-		err = vine_dev_join(vdev);
-		if (err)
-			dev_warn_ratelimited(&vdev->dev, "cannot join again (%d), trying on\n",
-					     err);
-	}
+	if (!vdev->joined)
+		vine_dev_join_again(vdev);
 	if (vdev->joined) {
 		vine_poll_if_needed(vdev);
 		vine_drain_all(vdev);	/* a doorbell may have been dropped */

@@ -70,6 +70,7 @@ struct vine_dev {
 	bool dead;		/* unplugged or unbound: for good */
 	bool joined;		/* we have a peer slot */
 	bool must_leave;	/* we had one when we were stopped */
+	int join_error;		/* why we cannot join again: said once */
 	u32 session;		/* counts quiesces: what was made before is lost */
 
 	struct mutex control;	/* serialises the core; see core.h */
@@ -218,6 +219,7 @@ struct vine_parts {
 
 int vine_parts_alloc(struct vine_parts *parts, struct device *parent, u64 size);
 int vine_parts_start(struct vine_parts *parts, const struct vine_bus *bus);
+int vine_part_check(struct vine_dev *vdev, bool say);
 void vine_parts_drain(struct vine_parts *parts, u32 vector);
 void vine_parts_stop(struct vine_parts *parts);
 void vine_parts_leave(struct vine_parts *parts);

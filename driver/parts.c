@@ -13,7 +13,7 @@
 #include "driver.h"
 
 /*
- * How often a memory is looked at for segments. What was never touched costs the host a page
+ * How often a memory is looked at for segments, for each part. What was never touched costs the host a page
  * for each look, which may have 2 MiB: a large one is not looked at everywhere.
  */
 #define VINE_MAX_LOOKS	256
@@ -193,41 +193,39 @@ static u64 vine_next_segment(const struct vine_bus *bus, u64 at, u64 end, u64 st
 	return end;
 }
 
-/*
- * Is there a segment of others that reaches into a part, or begins in one that is blank? What
- * lies within a segment is its users', and says nothing. Each part was checked by itself.
+/**
+ * vine_part_check() - may a part be joined, or made?
+ * @vdev: the part, with .bus filled in
+ * @say: in the log, why not
+ *
+ * Not where a segment of others reaches into it, or begins in it while it is blank. What lies
+ * within a segment is its users', and says nothing.
+ *
+ * Return: 0 or -EBUSY.
  */
-static int vine_parts_check(const struct vine_parts *parts, const struct vine_bus *bus,
-			    struct vine_dev **which)
+int vine_part_check(struct vine_dev *vdev, bool say)
 {
-	struct vine_dev *vdev = parts->part[parts->count - 1].vdev;
-	u64 step = roundup_pow_of_two((vdev->offset + vdev->size) / VINE_MAX_LOOKS);
+	u64 at = 0, end = vdev->offset + vdev->size;
+	u64 step = roundup_pow_of_two(end / VINE_MAX_LOOKS);
+	const struct vine_bus *bus = &vdev->bus;
 	struct vine_geometry geo;
-	u64 at = 0, end;
-	u32 i;
 
 	step = max(step, VINE_PLACE);
-	for (i = 0; i < parts->count; i++) {
-		vdev = parts->part[i].vdev;
-		while ((at = vine_next_segment(bus, at, vdev->offset, step, &geo)) < vdev->offset) {
-			if (geo.size > vdev->offset - at)
-				goto shared;
-			at += geo.size;
-		}
-		if (vine_format_at(bus, at))
-			continue;
-		end = vdev->offset + vdev->size;
-		at = vine_next_segment(bus, round_down(at, step) + step, end, step, &geo);
-		/* or another machine has begun ours meanwhile, and that lies within it */
-		if (at < end && !vine_format_at(bus, vdev->offset))
+	while ((at = vine_next_segment(bus, at, vdev->offset, step, &geo)) < vdev->offset) {
+		if (geo.size > vdev->offset - at)
 			goto shared;
-		at = end;
+		at += geo.size;
 	}
-	return 0;
+	if (vine_format_at(bus, vdev->offset))
+		return 0;
+	at = vine_next_segment(bus, round_down(vdev->offset, step) + step, end, step, &geo);
+	/* or another machine has begun ours meanwhile, and that lies within it */
+	if (at == end || vine_format_at(bus, vdev->offset))
+		return 0;
 shared:
-	*which = vdev;
-	dev_err(vdev->dev.parent, "a segment of %llu bytes begins at byte %llu, and one of %llu at %llu would share bytes with it: left alone; split the memory as others do, or, if nobody needs that segment, make it blank: vinectl wipe\n",
-		geo.size, at, vdev->size, vdev->offset);
+	if (say)
+		dev_err(vdev->dev.parent, "a segment of %llu bytes begins at byte %llu, and one of %llu at %llu would share bytes with it: left alone; split the memory as others do, or, if nobody needs that segment, make it blank: vinectl wipe\n",
+			geo.size, at, vdev->size, vdev->offset);
 	return -EBUSY;
 }
 
@@ -251,9 +249,9 @@ int vine_parts_start(struct vine_parts *parts, const struct vine_bus *bus)
 		vdev->bus = *bus;
 		vdev->base = bus->base + vdev->offset;
 		err = vine_dev_check(vdev);
+		if (!err)
+			err = vine_part_check(vdev, true);
 	}
-	if (!err)
-		err = vine_parts_check(parts, bus, &vdev);
 	for (i = 0; !err && i < parts->count; i++) {
 		vdev = parts->part[i].vdev;
 		err = vine_dev_start(vdev);

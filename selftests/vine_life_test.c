@@ -620,6 +620,46 @@ TEST_F(fenced, sleepers)
 	ASSERT_TRUE(joined_anew(DEV, &self->was));
 }
 
+/* Has the kernel's log said this, since it was last asked? */
+static bool logged(int kmsg, const char *text)
+{
+	char record[8192];
+	ssize_t n;
+
+	while ((n = read(kmsg, record, sizeof(record) - 1)) > 0) {
+		record[n] = 0;
+		if (strstr(record, text))
+			return true;
+	}
+	return false;
+}
+
+/* Its own was cleared, and somebody has begun another one in the middle of what it was. */
+TEST_F(fenced, another_segment)
+{
+	struct vine_wire_header *h = (void *)self->segment, *other;
+	int kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	struct vine_info now;
+
+	if (!self->segment)
+		SKIP(return, NO_SEGMENT);
+	ASSERT_LE(0, kmsg);
+	ASSERT_LE(0, lseek(kmsg, 0, SEEK_END));
+	vt_poke(&h->format, 1);		/* somebody else's data, for now */
+	ASSERT_TRUE(vt_until(vt_info(DEV, &now) == -ENOTCONN));
+	other = (void *)(self->segment + (self->was.segment_size / 2 & -(1 << 20)));
+	vt_poke(&other->format, VINE_FORMAT(16, 50));
+	memset(self->segment + 8, 0,
+	       self->was.segment_size - self->was.chunks * self->was.chunk_size - 8);
+	vt_poke(&h->format, 0);
+	EXPECT_TRUE(vt_until(logged(kmsg, "would share bytes with it")));
+	EXPECT_EQ(-ENOTCONN, vt_info(DEV, &now));
+	EXPECT_EQ(0, vt_peek(&h->format));
+	vt_poke(&other->format, 0);
+	EXPECT_TRUE(vt_until(!vt_info(DEV, &now) && now.generation != self->was.generation));
+	close(kmsg);
+}
+
 /* ---- a call that is stuck in a page fault ---- */
 
 /* A page that is not there until somebody says what is in it: gives what says so. */
