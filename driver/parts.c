@@ -13,8 +13,8 @@
 #include "driver.h"
 
 /*
- * How often a memory is looked at for segments, for each part. What was never touched costs the host a page
- * for each look, which may have 2 MiB: a large one is not looked at everywhere.
+ * How often a memory is looked at for segments, for each part. What was never touched costs
+ * the host a page for each look, which may have 2 MiB: a large one is not looked at everywhere.
  */
 #define VINE_MAX_LOOKS	256
 
