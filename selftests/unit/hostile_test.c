@@ -130,6 +130,19 @@ static void end(void)
 	world_free(w);
 }
 
+/* Are there rounds to go? Messages are to arrive and slots to be lost, whatever words are hit. */
+static bool goes_on(u64 round)
+{
+	u64 messages = 0, fenced = 0;
+	u32 i;
+
+	for (i = 0; i < VICTIMS; i++) {
+		messages += victim[i].messages;
+		fenced += victim[i].fenced;
+	}
+	return !tap_failed && round < (messages && fenced ? rounds : 100 * rounds);
+}
+
 static void between(u32 per_step)
 {
 	u64 round, step, s = seed + per_step;
@@ -138,7 +151,7 @@ static void between(u32 per_step)
 	printf("# seed %llu, %llu rounds\n", (unsigned long long)seed,
 	       (unsigned long long)rounds);
 	begin();
-	for (round = 0; round < rounds && !tap_failed; round++) {
+	for (round = 0; goes_on(round); round++) {
 		wipe();
 		for (step = 0; step < 1500; step++) {
 			i = (u32)(rnd(&s) % VICTIMS);
@@ -173,14 +186,13 @@ static u32 flips;
 
 static void *scribbler(void *arg)
 {
-	u64 s = seed + 99;
+	u64 *s = arg;
 	u32 pause;
 
-	(void)arg;
 	while (!READ_ONCE(stop)) {
-		scribble(&s, false);
+		scribble(s, false);
 		WRITE_ONCE(flips, flips + 1);
-		for (pause = (u32)(rnd(&s) % 4096); pause; pause--)
+		for (pause = (u32)(rnd(s) % 4096); pause; pause--)
 			vine_mb();
 	}
 	return NULL;
@@ -188,18 +200,18 @@ static void *scribbler(void *arg)
 
 static void meanwhile(void)
 {
-	u64 round, step, s = seed;
+	u64 round, step, s = seed, scribbles = seed + 99;
 	pthread_t t;
 	u32 i;
 
 	begin();
-	for (round = 0; round < rounds && !tap_failed; round++) {
+	for (round = 0; goes_on(round); round++) {
 		wipe();
 		for (step = 0; step < 100; step++)
 			actor_step(&victim[rnd(&s) % VICTIMS]);
 		stop = false;
 		flips = 0;
-		pthread_create(&t, NULL, scribbler, NULL);
+		pthread_create(&t, NULL, scribbler, &scribbles);
 		for (step = 0; step < 1500 || READ_ONCE(flips) < FLIPS; step++)
 			actor_step(&victim[rnd(&s) % VICTIMS]);
 		WRITE_ONCE(stop, true);
